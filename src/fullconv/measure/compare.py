@@ -1,4 +1,4 @@
-"""Is one segmenter better than another? Road: measure. In: two Scores of the same photos. Out: a difference with interval.
+"""Is one segmenter better than another? Road: measure. In: two Scores of the same photos. Out: a difference.
 
 Paired by photo: both are summed over the same draws of photos, so what makes a photo hard for both cancels out.
 """
@@ -12,7 +12,8 @@ import numpy as np
 
 from fullconv.base.errors import DataError
 from fullconv.measure.intervals import percentiles
-from fullconv.measure.scores import Scores, iou_draws, mean, number
+from fullconv.measure.ratios import mean, number
+from fullconv.measure.scores import Scores, iou_draws
 
 
 @dataclass(frozen=True)

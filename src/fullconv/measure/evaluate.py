@@ -12,7 +12,8 @@ from fullconv.base.errors import DataError
 from fullconv.base.progress import progress
 from fullconv.data.samples import Sample
 from fullconv.measure.confusion import confusion
-from fullconv.measure.scores import Scores, collect
+from fullconv.measure.edges import edges
+from fullconv.measure.scores import PhotoCounts, Scores, collect
 
 Segment = Callable[[NDArray[np.uint8]], NDArray[np.integer[Any]]]
 
@@ -36,9 +37,10 @@ def evaluate_with(function: Segment, samples: Sequence[Sample]) -> Scores:
     return collect(_count(function, samples), samples[0].label_space)
 
 
-def _count(function: Segment, samples: Sequence[Sample]) -> Iterator[tuple[str, NDArray[np.int64], int]]:
+def _count(function: Segment, samples: Sequence[Sample]) -> Iterator[PhotoCounts]:
     space = samples[0].label_space
     for sample in progress(samples, what="measuring", total=len(samples)):
         photo, truth = sample.read()
-        matrix = confusion(truth, np.asarray(function(photo)), space)
-        yield sample.name, matrix, int(truth.size - matrix.sum())
+        guess = np.asarray(function(photo))
+        matrix = confusion(truth, guess, space)
+        yield PhotoCounts(sample.name, matrix, int(truth.size - matrix.sum()), edges(truth, guess, space))

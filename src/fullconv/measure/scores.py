@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 
 from fullconv.base.files import write_bytes
 from fullconv.labels.space import LabelSpace
-from fullconv.measure.edges import EdgeScores
+from fullconv.measure.edges import EdgeScores, add_edges
 from fullconv.measure.intervals import LEVEL, METHOD, RESAMPLES, percentiles, resampled_sums
+from fullconv.measure.ratios import Floats, iou, mean, number, ratio
 
 SCHEMA = "fullconv.scores/1"
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,22 +169,30 @@ class Scores:
         ]
 
 
-def collect(
-    counted: Iterable[tuple[str, NDArray[np.int64], int]], space: LabelSpace, *, edges: EdgeScores | None = None
-) -> Scores:
-    """Gather (name, confusion of one photo, its void pixels) into Scores; holds 3 K numbers a photo."""
+@dataclass(frozen=True, eq=False)
+class PhotoCounts:
+    """What was counted on one photo: its confusion (K, K), its void pixels, and its edges."""
+
+    name: str
+    confusion: NDArray[np.int64]
+    void_pixels: int
+    edges: EdgeScores
+
+
+def collect(counted: Iterable[PhotoCounts], space: LabelSpace) -> Scores:
+    """Gather the counts of photos, one at a time, into Scores; holds 3 K numbers a photo."""
     total, void_pixels = np.zeros((space.size, space.size), np.int64), 0
+    edges: EdgeScores | None = None
     names: list[str] = []
     rows: list[NDArray[np.int64]] = []
-    for name, matrix, void in counted:
-        names.append(name)
-        rows.append(np.stack(_sums(matrix)))
-        total += matrix
-        void_pixels += void
-    table = np.stack(rows) if rows else np.zeros((0, 3, space.size), np.int64)
-    return Scores(
-        tuple(space.names), space.background, tuple(names), total, *np.moveaxis(table, 1, 0), void_pixels, edges
-    )
+    for photo in counted:
+        names.append(photo.name)
+        rows.append(np.stack(_sums(photo.confusion)))
+        total += photo.confusion
+        void_pixels += photo.void_pixels
+        edges = photo.edges if edges is None else add_edges(edges, photo.edges)
+    truth, guess, hit = np.moveaxis(np.stack(rows), 1, 0)
+    return Scores(tuple(space.names), space.background, tuple(names), total, truth, guess, hit, void_pixels, edges)
 
 
 def four_measures(
@@ -200,32 +208,10 @@ def four_measures(
     }
 
 
-def iou(truth: NDArray[Any], guess: NDArray[Any], hit: NDArray[Any]) -> Floats:
-    """Intersection over union of counts of any shape; NaN where the union is empty."""
-    return ratio(hit, truth + guess - hit)
-
-
 def iou_draws(scores: Scores) -> Floats:
     """(R, K) IoU of each class in each draw of the photos; the draws of two Scores of the same photos are paired."""
     table = np.concatenate([scores.truth, scores.guess, scores.hit], axis=1)
     return iou(*np.split(resampled_sums(table), 3, axis=1))
-
-
-def ratio(part: Any, whole: Any) -> Floats:
-    """part / whole, NaN where the whole is 0."""
-    part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
-
-
-def mean(values: Floats) -> Floats:
-    """Mean over the last axis of what is not NaN; NaN where nothing is left."""
-    defined = ~np.isnan(values)
-    return ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))
-
-
-def number(value: float | np.floating[Any]) -> float | None:
-    """A number for JSON; null where it is undefined."""
-    return None if np.isnan(value) else float(value)
 
 
 def write_counts(scores: Scores, path: Path) -> None:
