@@ -95,6 +95,22 @@ def _veins(y: Floats, x: Floats, rng: np.random.Generator) -> Floats:
     return np.asarray(np.maximum(_step(1.7 - np.abs(x)), 0.8 * _step(1.2 - side)))
 
 
+def _cloth(y: Floats, x: Floats, rng: np.random.Generator) -> Floats:
+    """A weave so fine that it is hardly seen, with slow folds."""
+    weave = np.sin(2.4 * y) * np.sin(2.4 * x)
+    folds = np.sin(y / rng.uniform(20, 45) + rng.uniform(0, 6)) * np.sin(x / rng.uniform(20, 45))
+    return np.asarray(0.35 + 0.1 * weave + 0.25 * folds)
+
+
+def _gravel(y: Floats, x: Floats, rng: np.random.Generator) -> Floats:
+    """Grains: waves of every direction, laid over each other."""
+    sum_of_waves = np.zeros_like(y)
+    for angle in rng.uniform(0, np.pi, 5):
+        along, _ = _onto(_turn(angle), y, x)
+        sum_of_waves += np.sin(along * rng.uniform(0.5, 1.4) + rng.uniform(0, 6))
+    return np.asarray(np.clip(0.5 + 0.2 * sum_of_waves, 0, 1))
+
+
 def _step(value: Floats) -> Floats:
     """0 to 1 with a soft edge about two units wide."""
     return np.asarray(np.clip(0.5 + value, 0, 1))
@@ -178,7 +194,7 @@ def draw_scene(seed: int, index: int, size: tuple[int, int] = SCENE_SIZE) -> tup
     light = rng.uniform(0, 2 * np.pi)
     canvas = _table(y, x, rng)
     labels = np.zeros(size, np.uint8)
-    for _ in range(rng.integers(4, 9)):
+    for _ in range(rng.integers(5, 10)):
         _put_object(canvas, labels, unit, light, rng)
     return _photograph(canvas, light, rng), labels
 
@@ -200,20 +216,22 @@ def write_scenes(folder: Path, *, train: int, val: int, seed: int = 0, size: tup
 
 def _table(y: Floats, x: Floats, rng: np.random.Generator) -> Floats:
     """(H, W, 3) of 0 to 1: sheets that wear the objects' patterns, then pebbles and twigs."""
-    canvas = _paint(_any_pattern(y, x, rng), _two_tones(rng))
+    canvas = _sheet(y, x, rng)
     for _ in range(rng.integers(2, 5)):
         middle_y, middle_x = rng.uniform(0.2, 0.8) * float(y[-1, 0]), rng.uniform(0.2, 0.8) * float(x[0, -1])
         across, _ = _onto(_turn(rng.uniform(0, 2 * np.pi)), y - middle_y, x - middle_x)
         canvas *= 1 - 0.35 * np.clip(1 + across / 9, 0, 1)[..., None]  # the sheet's shadow on what lies below
-        canvas = _blend(canvas, _paint(_any_pattern(y, x, rng), _two_tones(rng)), np.clip(across, 0, 1))
+        canvas = _blend(canvas, _sheet(y, x, rng), np.clip(across, 0, 1))
     for _ in range(rng.integers(10, 26)):
         _put_clutter(canvas, 1 / float(y[1, 0]), rng)
     return canvas
 
 
-def _any_pattern(y: Floats, x: Floats, rng: np.random.Generator) -> Floats:
-    _, pattern = list(OBJECTS.values())[rng.integers(len(OBJECTS))]
-    return pattern(*_onto(_turn(rng.uniform(0, np.pi)), y, x), rng)
+def _sheet(y: Floats, x: Floats, rng: np.random.Generator) -> Floats:
+    """One pattern in two tones; half of the sheets wear a pattern that objects wear too."""
+    patterns = [pattern for _, pattern in OBJECTS.values()] if rng.random() < 0.5 else [_cloth, _gravel]
+    pattern = patterns[rng.integers(len(patterns))]
+    return _paint(pattern(*_onto(_turn(rng.uniform(0, np.pi)), y, x), rng), _two_tones(rng))
 
 
 def _put_clutter(canvas: Floats, unit: float, rng: np.random.Generator) -> None:
@@ -234,7 +252,7 @@ def _put_object(canvas: Floats, labels: Labels, unit: float, light: float, rng: 
     """Paint one object with its shadow, and write its class into the label map."""
     which = int(rng.integers(len(OBJECTS)))
     outline, pattern = list(OBJECTS.values())[which]
-    radius = rng.uniform(20, 46)  # in pixels of a scene of SCENE_SIZE
+    radius = rng.uniform(24, 52)  # in pixels of a scene of SCENE_SIZE
     box, y, x = _around(canvas, (1.4 * radius + 8) * unit, rng)
     tilt = _tilt(rng) / unit
     surface_y, surface_x = _onto(tilt, y, x)
