@@ -1,0 +1,80 @@
+"""fullconv: from a folder of photos and label maps to a measured segmenter.
+
+The public names, by station of the road. Importing fullconv imports neither torch nor matplotlib until a name needs them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+_STATIONS = {
+    # samples
+    "read_samples": "fullconv.data.read",
+    "read_class_folders": "fullconv.data.formats.class_folders",
+    "Sample": "fullconv.data.samples",
+    "SampleSet": "fullconv.data.samples",
+    "LabelSpace": "fullconv.labels.space",
+    "fingerprint": "fullconv.data.fingerprint",
+    # classifier, surgery, geometry
+    "build_classifier": "fullconv.nets.classifiers",
+    "classifier_steps": "fullconv.train.classifier",
+    "convolutionalize": "fullconv.nets.surgery",
+    "prove": "fullconv.nets.proof",
+    "geometry_of": "fullconv.nets.trace",
+    "Preparation": "fullconv.nets.preparation",
+    # heads and training
+    "fcn32s": "fullconv.nets.heads",
+    "fcn16s": "fullconv.nets.heads",
+    "fcn8s": "fullconv.nets.heads",
+    "fcn4s": "fullconv.nets.heads",
+    "sharp": "fullconv.nets.sharp",
+    "recipe": "fullconv.train.recipe",
+    "training_steps": "fullconv.train.loop",
+    # measuring, use
+    "evaluate": "fullconv.road",
+    "compare": "fullconv.measure.compare",
+    "save_bundle": "fullconv.nets.bundle",
+    "load": "fullconv.nets.bundle",
+    "Prediction": "fullconv.predict.photo",
+    # the whole road
+    "run": "fullconv.road",
+    "Asked": "fullconv.road",
+    "FullconvError": "fullconv.base.errors",
+}
+
+__all__ = list(_STATIONS)
+
+if TYPE_CHECKING:
+    from fullconv.base.errors import FullconvError
+    from fullconv.data.fingerprint import fingerprint
+    from fullconv.data.formats.class_folders import read_class_folders
+    from fullconv.data.read import read_samples
+    from fullconv.data.samples import Sample, SampleSet
+    from fullconv.labels.space import LabelSpace
+    from fullconv.measure.compare import compare
+    from fullconv.nets.bundle import load, save_bundle
+    from fullconv.nets.classifiers import build_classifier
+    from fullconv.nets.heads import fcn4s, fcn8s, fcn16s, fcn32s
+    from fullconv.nets.preparation import Preparation
+    from fullconv.nets.proof import prove
+    from fullconv.nets.sharp import sharp
+    from fullconv.nets.surgery import convolutionalize
+    from fullconv.nets.trace import geometry_of
+    from fullconv.predict.photo import Prediction
+    from fullconv.road import Asked, evaluate, run
+    from fullconv.train.classifier import classifier_steps
+    from fullconv.train.loop import training_steps
+    from fullconv.train.recipe import recipe
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _STATIONS:
+        raise AttributeError(f"module 'fullconv' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_STATIONS[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_STATIONS])

@@ -1,0 +1,67 @@
+"""Files that appear whole or not at all, and names for contents. Road: base. Knows no torch."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from fullconv.base.errors import DiskFull
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write `data` so that `path` holds either what it held before or all of `data`.
+
+    Written beside, flushed, renamed. Raises: DiskFull when there is no space; what was there stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(
+                f"{path} needs {len(data) / 1e6:.1f} MB of free space",
+                f"the disk that holds {path.parent} is full; what was finished before is kept",
+                "free some space, then give the same command again: it goes on from there",
+            ) from error
+        raise
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, document: Any) -> None:
+    """Write one JSON document, indented, keys in the order given; no NaN or infinity."""
+    write_text(path, json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read one JSON document."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def content_hash(*parts: Path | bytes | str | int | float | dict[str, Any] | list[Any] | None) -> str:
+    """Name contents: sha256 over files (by their bytes), texts, numbers and JSON documents, in order."""
+    digest = hashlib.sha256()
+    for part in parts:
+        data = (
+            part.read_bytes()
+            if isinstance(part, Path)
+            else part
+            if isinstance(part, bytes)
+            else json.dumps(part, sort_keys=True, default=str).encode()
+        )
+        digest.update(len(data).to_bytes(8, "little"))
+        digest.update(data)
+    return digest.hexdigest()

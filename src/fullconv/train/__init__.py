@@ -1,0 +1,1 @@
+"""Training: plan, recipe, loop, stages. Knows neither measuring nor prediction."""

@@ -1,0 +1,57 @@
+"""Optimiser and rate. Road: train. In: a network and a recipe. Out: a torch optimiser, a rate a step."""
+
+from __future__ import annotations
+
+import math
+
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from fullconv.train.recipe import Recipe
+
+
+def build_optimiser(network: nn.Module, recipe: Recipe, *, pretrained: frozenset[str]) -> Optimizer:
+    """Groups by (pretrained or fresh) x (weight, bias, normalisation), each with its base rate under "base_rate".
+
+    Args:
+        network: its parameters that require a gradient are optimised.
+        recipe: rates, decay, momentum.
+        pretrained: names of parameters that learn at recipe.pretrained_rate times the rate.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for name, parameter in network.named_parameters():
+        if parameter.requires_grad:
+            groups.setdefault(_rate_and_decay(name, parameter, recipe, name in pretrained), []).append(parameter)
+    parts = [{"params": of, "lr": rate, "base_rate": rate, "weight_decay": decay} for (rate, decay), of in groups.items()]
+    if recipe.optimiser == "sgd":
+        return SGD(parts, lr=recipe.rate, momentum=recipe.momentum)
+    return AdamW(parts, lr=recipe.rate, fused=True)
+
+
+def _rate_and_decay(name: str, parameter: nn.Parameter, recipe: Recipe, pretrained: bool) -> tuple[float, float]:
+    rate = recipe.rate * (recipe.pretrained_rate if pretrained else 1.0)
+    if parameter.ndim > 1:
+        return rate, recipe.weight_decay
+    return rate * (recipe.bias_rate if name.endswith("bias") else 1.0), 0.0
+
+
+def rate_factor(step: int, recipe: Recipe) -> float:
+    """The factor on every base rate at a step (1 .. recipe.steps): warm-up, then the schedule.
+
+    Example:
+        >>> from fullconv.train.recipe import RECIPES
+        >>> rate_factor(500, RECIPES["paper"])
+        1.0
+    """
+    warm = max(1, round(recipe.warm_up * recipe.steps)) if recipe.warm_up else 0
+    if step <= warm:
+        return step / warm
+    if recipe.schedule == "constant":
+        return 1.0
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, recipe.steps - warm + 1))))
+
+
+def set_rate(optimiser: Optimizer, factor: float) -> None:
+    """Set each group's rate to its base rate times the factor."""
+    for group in optimiser.param_groups:
+        group["lr"] = group["base_rate"] * factor

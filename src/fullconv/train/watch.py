@@ -1,0 +1,81 @@
+"""Tell early that training fails, and why. Road: train, inside the loop. In: scores and targets of each step. Out: an error or nothing."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import torch
+from torch import Tensor
+
+from fullconv.base.errors import TrainingError
+
+SEEN_STEPS = 20  # what the watch remembers
+SPARSE = 16  # one pixel in 16 x 16 tells enough
+
+
+class Watch:
+    """Looks at every step; judges once, after a third of the steps.
+
+    Not a number stops at once. After a third: a loss no lower than guessing by class shares is flat; one class everywhere,
+    where the label maps hold others, is all-background.
+    """
+
+    def __init__(self, *, steps: int, classes: int, void: int, weights: Tensor | None) -> None:
+        self._judged_at = max(3 * SEEN_STEPS, steps // 3)
+        self._classes = classes
+        self._void = void
+        self._weights = torch.ones(classes) if weights is None else weights.detach().cpu()
+        self._seen: deque[tuple[float, Tensor, Tensor]] = deque(maxlen=SEEN_STEPS)
+
+    def see(self, step: int, loss: float, scores: Tensor, labels: Tensor) -> None:
+        """Take one step in.
+
+        Args:
+            step: 1 .. steps.
+            loss: the mean loss a pixel.
+            scores: (N, K, H, W) or (N, K).
+            labels: (N, H, W) or (N,) class ids.
+        Raises: TrainingError with the reason and what to try.
+        """
+        if not math.isfinite(loss):
+            raise TrainingError(
+                "the loss must stay a finite number",
+                f"it became {loss} at step {step}",
+                "a smaller rate or --recipe modern; if a recipe with bf16 did this, a machine or recipe with fp32",
+            )
+        if not self._judged_at - SEEN_STEPS <= step <= self._judged_at:
+            return
+        thin = (..., slice(None, None, SPARSE), slice(None, None, SPARSE)) if labels.ndim == 3 else (...,)
+        truth, guess = labels[thin].cpu(), scores.detach()[thin].argmax(1).cpu()
+        known = truth != self._void
+        self._seen.append((loss, self._count(truth[known]), self._count(guess[known])))
+        if step == self._judged_at and len(self._seen) == SEEN_STEPS:
+            self._judge()
+
+    def _count(self, ids: Tensor) -> Tensor:
+        return torch.bincount(ids.flatten().long(), minlength=self._classes)[: self._classes].double()
+
+    def _judge(self) -> None:
+        loss = sum(seen[0] for seen in self._seen) / len(self._seen)
+        truth, guess = (torch.stack([seen[i] for seen in self._seen]).sum(0) for i in (1, 2))  # type: ignore[misc]
+        if truth.sum() == 0:
+            return
+        if (guess > 0).sum() == 1 and truth[guess == 0].sum() > 0.02 * truth.sum():
+            raise TrainingError(
+                "the network must tell more than one class after a third of its steps",
+                f"every pixel is called class {int(guess.argmax())}; {float(truth[guess == 0].sum() / truth.sum()):.0%} are others",
+                "--recipe modern (it balances the classes), more --minutes, or check the label maps: fullconv data show DATA",
+            )
+        chance = self._chance(truth)
+        if loss > 0.98 * chance:
+            raise TrainingError(
+                "the loss must fall below that of guessing by class shares within a third of the steps",
+                f"it is {loss:.3f}; guessing gives {chance:.3f}",
+                "more --minutes, another --recipe, or check that label maps belong to photos: fullconv data show DATA",
+            )
+
+    def _chance(self, truth: Tensor) -> float:
+        mass = truth * self._weights.double()
+        share = mass / mass.sum()
+        return float(-(share * share.clamp(min=1e-12).log()).sum())
