@@ -1,0 +1,80 @@
+"""Loss curves as inline SVG that takes its colours from the page, so it reads in light and dark. Road: report."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 360, 190
+LEFT, RIGHT, TOP, BOTTOM = 40, 8, 10, 24
+MOST_POINTS = 300
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A loss curve in the chart's units: two paths and the ticks of both axes as (position, label)."""
+
+    raw: str
+    smooth: str
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    last: tuple[float, float]
+
+
+def loss_curve(steps: Sequence[int], losses: Sequence[float]) -> Curve | None:
+    """Lay out a curve, thinned to the mean of neighbours; None for fewer than two finite losses."""
+    points = [(x, y) for x, y in zip(steps, losses, strict=True) if isinstance(y, int | float) and math.isfinite(y)]
+    if len(points) < 2:
+        return None
+    x_top = points[-1][0]
+    points = _thinned(points)
+    smooth = _running_mean([y for _, y in points])
+    y_ticks = _ticks(_robust_top([y for _, y in points], smooth))
+    y_top = y_ticks[-1]
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = LEFT + (WIDTH - LEFT - RIGHT) * x / x_top
+        return round(across, 1), round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * min(y, y_top) / y_top, 1)
+
+    line = [place(x, y) for (x, _), y in zip(points, smooth, strict=True)]
+    return Curve(
+        raw=_path([place(x, y) for x, y in points]),
+        smooth=_path(line),
+        x_ticks=tuple((place(x, 0)[0], f"{x:,.0f}") for x in _ticks(x_top) if x <= x_top),
+        y_ticks=tuple((place(0, y)[1], f"{y:g}") for y in y_ticks),
+        last=line[-1],
+    )
+
+
+def _thinned(points: list[tuple[int, float]]) -> list[tuple[float, float]]:
+    width = math.ceil(len(points) / MOST_POINTS)
+    groups = [points[start : start + width] for start in range(0, len(points), width)]
+    return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]
+
+
+def _running_mean(values: list[float]) -> list[float]:
+    """Mean of the neighbours on both sides, as many on one side as on the other, so that the line does not lag."""
+    most, last, result = max(1, len(values) // 16), len(values) - 1, []
+    for index in range(len(values)):
+        reach = min(most, index, last - index)
+        near = values[index - reach : index + reach + 1]
+        result.append(sum(near) / len(near))
+    return result
+
+
+def _robust_top(values: list[float], smooth: list[float]) -> float:
+    """Where the axis ends: nearly all points, the whole smooth line, not one spike."""
+    ordered = sorted(values)
+    return max(ordered[int(0.98 * (len(ordered) - 1))], *smooth, 1e-12)
+
+
+def _ticks(top: float) -> list[float]:
+    """0 and a few round numbers, the last at or above the top."""
+    step = 10 ** math.floor(math.log10(top))
+    step = next(step * part for part in (0.1, 0.2, 0.25, 0.5, 1, 2) if top / (step * part) <= 5)
+    return [round(step * index, 12) for index in range(math.ceil(top / step - 1e-9) + 1)]
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return "M" + "L".join(f"{x:g} {y:g}" for x, y in points)
