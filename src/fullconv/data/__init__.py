@@ -1,0 +1,1 @@
+"""Samples: which format, which splits, what they hold, how they are cut, turned and batched."""

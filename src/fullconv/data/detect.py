@@ -1,0 +1,104 @@
+"""Which layout a folder has, and why. Road: data, before the formats. Knows no pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from fullconv.base.errors import LayoutUnknown
+from fullconv.data.formats import paired, segnet, voc
+from fullconv.data.formats.folders import images_in, subfolders
+from fullconv.data.formats.listing import Listing, count, some
+
+# asked in this order: the first that recognises the folder reads it
+FORMATS: dict[str, tuple[Callable[[Path], str | None], Callable[[Path], Listing]]] = {
+    "voc": (voc.recognise, voc.list_pairs),
+    "segnet": (segnet.recognise, segnet.list_pairs),
+    "paired": (paired.recognise, paired.list_pairs),
+}
+LAYOUTS = {
+    "voc": "PASCAL VOC devkit",
+    "segnet": "SegNet-style folder",
+    "paired": "photos paired with label maps",
+}
+_DEPTH = 3
+
+
+def detect(data: Path) -> tuple[Path, str, str]:
+    """Recognise a folder, or the one folder in it that can be read.
+
+    Returns: the folder, the name of its format, and the sentence that says what was recognised and why.
+    Raises: LayoutUnknown if there is no such folder, it is a file, or none or several folders in it can be read.
+    """
+    _check_is_folder(data)
+    found = _recognised(data) or _inside(data)
+    if not found:
+        raise _unknown(data)
+    if len(found) > 1:
+        raise LayoutUnknown(
+            "DATA is one set of samples",
+            f"{data} holds {len(found)}: {some(root.relative_to(data).as_posix() for root, _, _ in found)}",
+            f"give one of them: {found[0][0]}",
+        )
+    root, name, why = found[0]
+    where = "" if root == data else f", found in {root.relative_to(data).as_posix()}/"
+    return root, name, f"Read as {LAYOUTS[name]}{where}: {why}."
+
+
+def _recognised(folder: Path) -> list[tuple[Path, str, str]]:
+    for name, (recognise, _) in FORMATS.items():
+        why = recognise(folder)
+        if why:
+            return [(folder, name, why)]
+    return []
+
+
+def _inside(folder: Path, depth: int = _DEPTH) -> list[tuple[Path, str, str]]:
+    if depth == 0:
+        return []
+    return [
+        found
+        for inner in subfolders(folder)
+        for found in (_recognised(inner) or _inside(inner, depth - 1))
+    ]
+
+
+def _check_is_folder(data: Path) -> None:
+    if data.is_dir():
+        return
+    if not data.exists():
+        raise LayoutUnknown("DATA is a folder of photos and label maps", f"{data} is not there", "check the path")
+    packed = data.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar")
+    raise LayoutUnknown(
+        "DATA is a folder of photos and label maps",
+        f"{data} is a file",
+        "unpack it and give the folder" if packed else f"give the folder that holds it: {data.parent}",
+    )
+
+
+def _unknown(data: Path) -> LayoutUnknown:
+    return LayoutUnknown(
+        "DATA is a VOC devkit (JPEGImages, SegmentationClass), a SegNet folder (train, trainannot) or images + masks",
+        f"{data} holds {_contents(data)}",
+        _hint(data),
+    )
+
+
+def _contents(data: Path) -> str:
+    folders, files = subfolders(data), [path for path in data.iterdir() if path.is_file()]
+    if not folders and not files:
+        return "nothing"
+    parts = [f"the folders {some((f.name + '/' for f in folders), 6)}"] if folders else []
+    images = len(images_in(data, deep=False))
+    parts += [count(images, "image")] if images else []
+    parts += [count(len(files) - images, "other file")] if len(files) > images else []
+    return ", ".join(parts)
+
+
+def _hint(data: Path) -> str:
+    if any(data.rglob("*.json")) or any(data.rglob("*.xml")):
+        return "turn the annotations (JSON, XML) into label maps first: one PNG a photo, one id a class"
+    inside = subfolders(data)
+    if len(inside) > 1 and all(images_in(folder, deep=False) for folder in inside):
+        return "photos in DATA/images, label maps of the same names in DATA/masks; class folders go with --classifier-data"
+    return "photos in DATA/images, label maps of the same names in DATA/masks"

@@ -1,0 +1,53 @@
+"""What a format finds in a folder: pairs of photo and label map by split, and what is left over. Knows no pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fullconv.data.samples import Skipped
+
+UNSPLIT = "all"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A photo and its label map, by name."""
+
+    name: str
+    photo: Path
+    label_map: Path
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All pairs of a folder.
+
+    Args:
+        layout: the name of the format.
+        splits: "train", "val", "test" -> pairs; or "all" -> pairs where no split is given.
+        places: folders in which a class file may lie.
+    """
+
+    layout: str
+    splits: Mapping[str, tuple[Pair, ...]]
+    skipped: tuple[Skipped, ...]
+    notes: tuple[str, ...]
+    places: tuple[Path, ...]
+
+    def pairs(self) -> tuple[Pair, ...]:
+        """The pairs of all splits."""
+        return tuple(pair for pairs in self.splits.values() for pair in pairs)
+
+
+def count(number: int, thing: str) -> str:
+    """`1 photo`, `3 photos`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+
+
+def some(items: Iterable[object], most: int = 10) -> str:
+    """The first items, comma between, and how many more there are."""
+    listed = [str(item) for item in items]
+    more = len(listed) - most
+    return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")
