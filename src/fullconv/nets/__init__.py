@@ -1,0 +1,1 @@
+"""Classifiers, tracing, surgery with proof, heads, bundles. Road: between data and train."""
