@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from fullconv.base import files, seeds
+from fullconv.labels.maps import write_index_png
+from fullconv.labels.space import LabelSpace
 
 Floats = NDArray[np.floating[Any]]
 Photo = NDArray[np.uint8]  # (H, W, 3)
@@ -29,11 +31,6 @@ Labels = NDArray[np.uint8]  # (H, W)
 
 SCENE_SIZE = (192, 256)
 _SMALLEST_SIDE = 32
-# What the masks look like in a picture viewer; background first.
-_MASK_COLOURS = (
-    (40, 40, 40), (230, 80, 60), (60, 140, 230), (250, 200, 60),
-    (150, 90, 200), (180, 120, 60), (240, 120, 180), (80, 190, 100),
-)  # fmt: skip
 
 
 # Patterns: (H, W) coordinates in pixels of the surface and a generator in, (H, W) of 0 to 1 out.
@@ -171,6 +168,15 @@ OBJECTS: dict[str, tuple[Outline, Pattern]] = {
     "leaf": (_leaf, _veins),
 }
 SCENE_CLASSES = ("background", *OBJECTS)
+SCENE_SPACE = LabelSpace(
+    names=SCENE_CLASSES,
+    colours=(
+        (40, 40, 40), (230, 80, 60), (60, 140, 230), (250, 200, 60),
+        (150, 90, 200), (180, 120, 60), (240, 120, 180), (80, 190, 100),
+    ),
+    file_values=tuple((index,) for index in range(len(SCENE_CLASSES))),
+    background=0,
+)  # fmt: skip
 
 
 def draw_scene(seed: int, index: int, size: tuple[int, int] = SCENE_SIZE) -> tuple[Photo, Labels]:
@@ -209,7 +215,7 @@ def write_scenes(folder: Path, *, train: int, val: int, seed: int = 0, size: tup
         for index in range(count):
             photo, labels = draw_scene(seeds.integer(seed, split), index, size)
             files.write_bytes(folder / "images" / split / f"{index:04d}.jpg", _jpeg(photo))
-            files.write_bytes(folder / "masks" / split / f"{index:04d}.png", _index_png(labels))
+            write_index_png(folder / "masks" / split / f"{index:04d}.png", labels, SCENE_SPACE)
     files.write_text(folder / "classes.txt", "\n".join(SCENE_CLASSES) + "\n")
     return folder
 
@@ -343,12 +349,4 @@ def _blend(below: Floats, above: Floats, cover: Floats) -> Floats:
 def _jpeg(photo: Photo) -> bytes:
     with BytesIO() as file:
         Image.fromarray(photo).save(file, "JPEG", quality=95)
-        return file.getvalue()
-
-
-def _index_png(labels: Labels) -> bytes:
-    image = Image.fromarray(labels)
-    image.putpalette([value for colour in _MASK_COLOURS for value in colour])
-    with BytesIO() as file:
-        image.save(file, "PNG")
         return file.getvalue()

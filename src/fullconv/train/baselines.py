@@ -2,9 +2,9 @@
 
 In: samples. Out: a function photo (H, W, 3) -> label map (H, W), as `measure` takes them. Knows no torch, no files.
 
-Classifying a patch round every pixel is how dense prediction was done before FCN. Both are sized for the demo: the forest
-learns from 20,000 pixels with 30 trees and scores every second row and column, so that fitting and 40 photos of 192x256
-take some ten seconds.
+Classifying a patch round every pixel is how dense prediction was done before FCN. Both are sized for the demo: the
+forest learns from 20,000 pixels with 30 trees and scores every second row and column, so that fitting and 40 photos of
+192x256 take some ten seconds.
 """
 
 from __future__ import annotations
@@ -81,7 +81,9 @@ def patch_forest(samples: Sequence[Sample], *, seed: int = 0) -> Segmenter:
         rows = max(1, 20_000 // windows.shape[1])  # 20,000 patches at a time are 72 MB
         for top in range(0, len(windows), rows):
             batch = windows[top : top + rows]
-            scored[top : top + rows] = forest.predict(_features(batch.reshape(-1, 3 * PATCH_PX**2))).reshape(batch.shape[:2])
+            scored[top : top + rows] = forest.predict(_features(batch.reshape(-1, 3 * PATCH_PX**2))).reshape(
+                batch.shape[:2]
+            )
         whole = scored.repeat(SCORED_EVERY_PX, axis=0).repeat(SCORED_EVERY_PX, axis=1)
         return whole[:height, :width]
 

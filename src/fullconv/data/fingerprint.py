@@ -1,0 +1,196 @@
+"""What the samples are like, in numbers, from one pass. Road: data, before the plan. In: samples. Out: Fingerprint.
+
+Knows no torch. One label map is held at a time; photos are not decoded.
+
+The ceiling follows the appendix of Long et al. 2017 (upper bounds on IU): what a segmenter could score at best if it
+gave one class to every cell of f x f pixels. The paper does not say how a cell gets its class; here it is the most
+frequent one among the cell's pixels that are not void (the lowest id of equals), and every pixel of the cell takes it.
+Cells start at the top left corner; those at the right and bottom border may be cut.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from fullconv.base.progress import progress
+from fullconv.data.samples import Sample, SampleSet
+from fullconv.labels.space import LabelSpace
+
+SHRINKS = (32, 16, 8, 4)  # each twice the next: counts of the finest cells are summed up to the coarsest
+_COARSEST, _FINEST = SHRINKS[0], SHRINKS[-1]
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ClassPrint:
+    """One class: its pixels, their share of all that are not void, the photos it is in, its connected regions.
+
+    `ceiling` is the IoU at best by shrink factor, None where the class does not occur.
+    """
+
+    id: int
+    name: str
+    pixels: int
+    share: float
+    photos: int
+    regions: int
+    ceiling: dict[int, float | None]
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """What the samples are like.
+
+    Args:
+        sizes: ((H, W), photos), the most frequent first.
+        pixels: of all label maps, void among them.
+        void_share: 0 to 1, of all pixels.
+        classes: one a class of the label space, by id.
+        ceiling: shrink factor -> mean IoU at best, over the classes that occur.
+    """
+
+    photos: int
+    sizes: tuple[tuple[tuple[int, int], int], ...]
+    pixels: int
+    void_share: float
+    classes: tuple[ClassPrint, ...]
+    ceiling: dict[int, float | None]
+
+    def to_json(self) -> dict[str, Any]:
+        """The document that plan.json and study.json quote."""
+        document = asdict(self)
+        document["sizes"] = [{"size": list(size), "photos": photos} for size, photos in self.sizes]
+        document["ceiling"] = _text_keys(self.ceiling)
+        document["classes"] = [asdict(entry) | {"ceiling": _text_keys(entry.ceiling)} for entry in self.classes]
+        return {"schema": "fullconv.fingerprint/1", **document}
+
+
+def fingerprint(samples: SampleSet) -> Fingerprint:
+    """Measure the training samples: a plan must not know what it is judged by."""
+    return fingerprint_of(samples.train, samples.label_space)
+
+
+def fingerprint_of(samples: Sequence[Sample], space: LabelSpace) -> Fingerprint:
+    """Measure samples in one pass over their label maps.
+
+    Args:
+        samples: of one label space.
+        space: that label space.
+    Raises: what reading a label map raises.
+    """
+    sizes: Counter[tuple[int, int]] = Counter()
+    pixels = np.zeros(space.size + 1, np.int64)  # void last
+    photos, regions = np.zeros(space.size, np.int64), np.zeros(space.size, np.int64)
+    shrunk = {factor: np.zeros((2, space.size), np.int64) for factor in SHRINKS}
+    for sample in progress(samples, total=len(samples), what="fingerprint"):
+        labels = void_last(sample.read_labels(), space)
+        counts = np.bincount(labels.ravel(), minlength=space.size + 1)
+        sizes[sample.size] += 1
+        pixels += counts
+        photos += counts[:-1] > 0
+        regions += count_regions(labels, space.size)
+        for factor, hits_and_guesses in shrink(labels, space.size).items():
+            shrunk[factor] += hits_and_guesses
+    return _fingerprint(sizes, pixels, photos, regions, shrunk, space)
+
+
+def void_last(labels: NDArray[Any], space: LabelSpace) -> Ints:
+    """(H, W) class ids and void to 0 .. K-1 and K for void."""
+    return np.where(labels == space.void, space.size, labels).astype(np.int64)
+
+
+def count_regions(labels: Ints, classes: int) -> Ints:
+    """(K,) connected regions of each class, joined by edges, not by corners.
+
+    >>> count_regions(np.array([[0, 1, 0], [1, 1, 0]]), 2)
+    array([2, 1])
+    """
+    found = np.zeros(classes, np.int64)
+    for index, box in enumerate(ndimage.find_objects(labels + 1, max_label=classes)):
+        if box is not None:
+            _, found[index] = ndimage.label(labels[box] == index)
+    return found
+
+
+def shrink(labels: Ints, classes: int) -> dict[int, Ints]:
+    """Give every cell its most frequent class; per factor, count what that gets right.
+
+    Args:
+        labels: (H, W), void as K.
+        classes: K.
+    Returns: factor -> (2, K): pixels that are of the class and get it; pixels that get the class. Void counts nowhere.
+    """
+    height, width = labels.shape
+    labels = np.pad(labels, ((0, -height % _COARSEST), (0, -width % _COARSEST)), constant_values=classes)
+    totals = {factor: np.zeros((2, classes), np.int64) for factor in SHRINKS}
+    for top in range(0, height, _COARSEST):  # by strips: the counts of all cells of a large photo would not fit
+        cells = _count_cells(labels[top : top + _COARSEST], classes)
+        for factor in reversed(SHRINKS):
+            if factor > _FINEST:
+                cells = cells[0::2, 0::2] + cells[1::2, 0::2] + cells[0::2, 1::2] + cells[1::2, 1::2]
+            given = cells.argmax(axis=2).ravel()
+            totals[factor][0] += np.bincount(given, cells.max(axis=2).ravel(), classes).astype(np.int64)
+            totals[factor][1] += np.bincount(given, cells.sum(axis=2).ravel(), classes).astype(np.int64)
+    return totals
+
+
+def _count_cells(strip: Ints, classes: int) -> Ints:
+    """(H, W) labels to (H / 4, W / 4, K) pixels of each class in cells of the finest factor."""
+    rows, columns = strip.shape[0] // _FINEST, strip.shape[1] // _FINEST
+    cell = np.arange(rows * columns).reshape(rows, columns).repeat(_FINEST, axis=0).repeat(_FINEST, axis=1)
+    counts = np.bincount((cell * (classes + 1) + strip).ravel(), minlength=rows * columns * (classes + 1))
+    return counts.reshape(rows, columns, classes + 1)[..., :classes]
+
+
+def _fingerprint(
+    sizes: Counter[tuple[int, int]],
+    pixels: Ints,
+    photos: Ints,
+    regions: Ints,
+    shrunk: dict[int, Ints],
+    space: LabelSpace,
+) -> Fingerprint:
+    known = int(pixels[:-1].sum())
+    iou = {factor: _iou(hits, guesses, pixels[:-1]) for factor, (hits, guesses) in shrunk.items()}
+    classes = tuple(
+        ClassPrint(
+            id=index,
+            name=name,
+            pixels=int(pixels[index]),
+            share=int(pixels[index]) / known if known else 0.0,
+            photos=int(photos[index]),
+            regions=int(regions[index]),
+            ceiling={factor: values[index] for factor, values in iou.items()},
+        )
+        for index, name in enumerate(space.names)
+    )
+    total = int(pixels.sum())
+    return Fingerprint(
+        photos=sizes.total(),
+        sizes=tuple(sorted(sizes.items(), key=lambda entry: (-entry[1], entry[0]))),
+        pixels=total,
+        void_share=int(pixels[-1]) / total if total else 0.0,
+        classes=classes,
+        ceiling={factor: _mean([value for value in values if value is not None]) for factor, values in iou.items()},
+    )
+
+
+def _iou(hits: Ints, guesses: Ints, truth: Ints) -> list[float | None]:
+    union = guesses + truth - hits
+    return [int(hit) / int(all_) if real else None for hit, all_, real in zip(hits, union, truth, strict=True)]
+
+
+def _mean(values: list[float]) -> float | None:
+    return sum(values) / len(values) if values else None
+
+
+def _text_keys(by_factor: dict[int, float | None]) -> dict[str, float | None]:
+    return {str(factor): value for factor, value in by_factor.items()}
