@@ -1,0 +1,1 @@
+"""Prediction: photos in, label maps and pictures out."""

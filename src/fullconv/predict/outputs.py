@@ -1,0 +1,134 @@
+"""What is written of a prediction. Road: predict, after a photo was segmented. In: `Prediction`. Out: files. Knows no network.
+
+For a photo `street.jpg`: `street.png` (class ids, with the label space's colours as palette), `street_overlay.jpg` (the
+classes laid over the photo); on request `street_scores.npz` (the scores) and `street_scores/CLASS.png` (one picture a class).
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fullconv.base.files import write_bytes
+from fullconv.labels.maps import colour_picture, write_index_png
+
+if TYPE_CHECKING:
+    from fullconv.nets.prediction import Prediction
+
+OVERLAY_SHARE = 0.55  # of the class's colour; the rest is the photo
+
+
+def write_prediction(
+    prediction: Prediction, photo: NDArray[np.uint8], folder: Path, name: str, *, scores: bool = False
+) -> list[Path]:
+    """Write one photo's label map and overlay, and its scores if asked for.
+
+    Args:
+        prediction: of this photo.
+        photo: (H, W, 3) uint8 RGB.
+        folder: made if it is not there.
+        name: of the files, without suffix; may hold folders.
+        scores: also write the scores and a picture of each class's share.
+    Returns: the files written, the label map first. Raises: DiskFull.
+    """
+    labels, overlaid = folder / f"{name}.png", folder / f"{name}_overlay.jpg"
+    write_index_png(labels, prediction.labels, prediction.label_space)
+    write_bytes(overlaid, encoded(overlay(photo, prediction), "JPEG", quality=92))
+    return [labels, overlaid, *(write_scores(prediction, folder, name) if scores else [])]
+
+
+def write_scores(prediction: Prediction, folder: Path, name: str) -> list[Path]:
+    """Write scores, class names and a grey picture a class (white: this class has all of the softmax's share)."""
+    archive = folder / f"{name}_scores.npz"
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, scores=prediction.scores, classes=np.array(prediction.label_space.names))
+    write_bytes(archive, buffer.getvalue())
+    written = [archive]
+    for index, (share, class_name) in enumerate(
+        zip(shares(prediction.scores), prediction.label_space.names, strict=True)
+    ):
+        picture = folder / f"{name}_scores" / f"{index:02d}_{plain(class_name)}.png"
+        write_bytes(picture, encoded((share * 255).round().astype(np.uint8), "PNG"))
+        written.append(picture)
+    return written
+
+
+def overlay(photo: NDArray[np.uint8], prediction: Prediction) -> NDArray[np.uint8]:
+    """(H, W, 3): each class's colour over the photo; the background, if there is one, stays as the photo is."""
+    colours = colour_picture(prediction.labels, prediction.label_space)
+    mixed = (photo * (1 - OVERLAY_SHARE) + colours * OVERLAY_SHARE).round().astype(np.uint8)
+    background = prediction.label_space.background
+    return mixed if background is None else np.where((prediction.labels == background)[..., None], photo, mixed)
+
+
+def shares(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """(K, H, W) softmax over the classes."""
+    powers = np.exp(scores - scores.max(axis=0))
+    return np.asarray(powers / powers.sum(axis=0), np.float32)
+
+
+def encoded(picture: NDArray[np.uint8], form: str, *, quality: int = 92) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, form, quality=quality)
+    return buffer.getvalue()
+
+
+def plain(name: str) -> str:
+    """A class's name as part of a file's name."""
+    return re.sub(r"[^\w.-]+", "_", name).strip("_.") or "class"
+
+
+def output_names(photos: Sequence[Path]) -> list[str]:
+    """One name a photo, no two alike and none that another's files would take.
+
+    The stem where it is the only one; else the folders in which the photos of that stem differ come before it
+    (`a/street`, `b/street`), and where one folder holds both `street.jpg` and `street.png`, the suffix after it.
+    """
+    stems = [photo.stem for photo in photos]
+    shared = {stem.lower() for stem in stems if [other.lower() for other in stems].count(stem.lower()) > 1}
+    names = []
+    for photo, stem in zip(photos, stems, strict=True):
+        names.append(stem if stem.lower() not in shared else _with_folder(photo, [p for p in photos if p.stem.lower() == stem.lower()]))
+    return _distinct(names, photos)
+
+
+def _with_folder(photo: Path, rivals: Sequence[Path]) -> str:
+    """The stem below the folders that tell it from its rivals."""
+    parts = photo.absolute().parts[:-1]
+    shared = min(len(_common(parts, rival.absolute().parts[:-1])) for rival in rivals)
+    return "/".join([*parts[shared:], photo.stem])
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> list[str]:
+    alike = []
+    for a, b in zip(one, other, strict=False):
+        if a != b:
+            break
+        alike.append(a)
+    return alike
+
+
+def _distinct(names: Sequence[str], photos: Sequence[Path]) -> list[str]:
+    """Names that still meet get the file's suffix, then a number."""
+    counts = [name.lower() for name in names]
+    found: list[str] = []
+    for name, photo in zip(names, photos, strict=True):
+        best = name if counts.count(name.lower()) == 1 else f"{name}_{photo.suffix.lstrip('.').lower()}"
+        number, free = 1, best
+        while free.lower() in {other.lower() for other in found} or _taken_by_another(free, found):
+            number += 1
+            free = f"{best}_{number}"
+        found.append(free)
+    return found
+
+
+def _taken_by_another(name: str, others: Sequence[str]) -> bool:
+    """Whether `name` and another's extra files would be one: `a_overlay` beside `a` (their label map and overlay differ)."""
+    return any(name.lower() == f"{other.lower()}_scores" or other.lower() == f"{name.lower()}_scores" for other in others)
