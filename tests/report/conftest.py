@@ -93,6 +93,8 @@ PROOF = {
 DECISIONS = [
     ("crop", [96, 128], "the photo's size, where it fits", "all 120 photos are 96 x 128", "--recipe FILE with crop"),
     ("batch", 8, "the fastest that fits in memory", "4: 17.2, 8: 19.0, 16: 18.8 photos a second", "--recipe FILE"),
+    ("class_weights", [0.31, 0.9, 1.0, 1.08, 1.2, 1.5], "rare classes weigh more", "shares 0.71 to 0.03", "--recipe"),
+    ("sharp.steps", 1500, "seconds / seconds a step", "95 s, 0.06 s a step", "--steps N"),
     ("precision", "bf16", "the faster of fp32 and bf16", "fp32 11.3, bf16 19.0 photos a second", "--recipe FILE"),
     ("head", "sharp", "the default", "a ceiling of 0.86 at stride 32 and 0.99 at 4", "--head 8s"),
 ]
@@ -105,7 +107,7 @@ def write_made_up_run(folder: Path) -> Path:
         {
             "name": name,
             "share": [0.71, 0.08, 0.07, 0.06, 0.05, 0.03, 0.0][index],
-            "images": 110 - 9 * index,
+            "photos": 110 - 9 * index,
             "regions": 210 - 20 * index,
             "ceiling": {"32": 0.7 - 0.04 * index, "16": 0.84 - 0.02 * index, "8": 0.93, "4": 0.97},
         }
@@ -114,12 +116,14 @@ def write_made_up_run(folder: Path) -> Path:
     samples = {
         "schema": "fullconv.samples/1",
         "label_space": SPACE.to_json(),
-        "train": [f"train_{index}" for index in range(120)],
-        "val": [f"photo_{index}" for index in range(8)],
-        "test": [],
+        "counts": {"train": 120, "val": 8, "test": 0, "skipped": 1},
         "skipped": [{"name": "broken", "files": ["images/broken.png"], "why": "cannot be decoded"}],
         "notes": ["images/ and masks/ paired by stem: 129 pairs, 1 skipped", "classes.txt names 7 classes"],
-        "fingerprint": {"classes": classes, "ceiling": {"32": 0.61, "16": 0.79, "8": 0.93, "4": 0.97}},
+        "fingerprint": {
+            "void_share": 0.03,
+            "classes": classes,
+            "ceiling": {"32": 0.61, "16": 0.79, "8": 0.93, "4": 0.97},
+        },
     }
     keys = ("name", "value", "rule", "evidence", "override")
     plan = {
@@ -135,7 +139,6 @@ def write_made_up_run(folder: Path) -> Path:
         "versions": {"fullconv": "0.1.0", "torch": "2.14"},
         "machine": {"cores": 2},
         "stages": [
-            {"name": "classifier", "seconds": 41.2, "mean_iou": None, "interval": None, "difference": None, "kept": True},
             {"name": "32s", "seconds": 62.0, "mean_iou": earlier["mean_iou"], "interval": earlier["mean_iou_interval"]},
             {
                 "name": "sharp",
@@ -146,7 +149,10 @@ def write_made_up_run(folder: Path) -> Path:
                 "kept": True,
             },
         ],
-        "baselines": [{"name": "nearest colour", "mean_iou": 0.161}, {"name": "random forest, 15x15", "mean_iou": 0.304}],
+        "baselines": [
+            {"name": "nearest colour", "mean_iou": 0.161, "interval": [0.14, 0.18], "seconds": 2.1},
+            {"name": "random forest on 15x15 patches", "mean_iou": 0.304, "interval": [0.28, 0.33], "seconds": 31.0},
+        ],
     }
     rng = np.random.default_rng(0)
     truth = np.repeat(np.arange(6), 10)

@@ -34,7 +34,7 @@ def command(bundle: Path, data: Path, split: str, against: Path | None, as_json:
 
     first = load(bundle)
     second = None if against is None else _comparable(load(against), first, against)
-    samples = getattr(read_samples(data, like=first.label_space), split)
+    samples = read_samples(data, like=first.label_space).split(split)
     scores = _scores(first, samples)
     document = scores.to_json()
     if second is not None:

@@ -155,7 +155,7 @@ def _void_filled(truth: Labels, judged: Mask) -> tuple[Labels, Floats]:
     return truth[rows, columns], depth
 
 
-def _edge(labels: Labels) -> Mask:
+def _edge(labels: NDArray[Any]) -> Mask:
     """Pixels with a neighbour above, below, left or right of another label."""
     edge = np.zeros(labels.shape, bool)
     down, right = labels[1:] != labels[:-1], labels[:, 1:] != labels[:, :-1]

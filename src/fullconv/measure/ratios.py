@@ -18,7 +18,9 @@ def iou(truth: NDArray[Any], guess: NDArray[Any], hit: NDArray[Any]) -> Floats:
 def ratio(part: Any, whole: Any) -> Floats:
     """part / whole, NaN where the whole is 0."""
     part, whole = np.broadcast_arrays(np.asarray(part, np.float64), np.asarray(whole, np.float64))
-    return np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0)
+    result = np.full(part.shape, np.nan)
+    np.divide(part, whole, out=result, where=whole > 0)
+    return result
 
 
 def mean(values: Floats) -> Floats:
@@ -27,6 +29,6 @@ def mean(values: Floats) -> Floats:
     return ratio(np.where(defined, values, 0).sum(axis=-1), defined.sum(axis=-1))
 
 
-def number(value: float | np.floating[Any]) -> float | None:
+def number(value: float | np.floating[Any] | Floats) -> float | None:
     """A number for JSON; null where it is undefined."""
     return None if np.isnan(value) else float(value)

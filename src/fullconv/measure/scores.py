@@ -232,13 +232,15 @@ def write_counts(scores: Scores, path: Path) -> None:
 def read_counts(path: Path) -> Scores:
     """The Scores that `write_counts` kept, without their edges."""
     with np.load(path, allow_pickle=False) as kept:
-        background = int(kept["background"])
+        background, (truth, guess, hit) = int(kept["background"]), kept["counts"]
         return Scores(
             tuple(map(str, kept["class_names"])),
             None if background < 0 else background,
             tuple(map(str, kept["photos"])),
             kept["confusion"],
-            *kept["counts"],
+            truth,
+            guess,
+            hit,
             int(kept["void_pixels"]),
         )
 

@@ -22,9 +22,11 @@ class Curve:
     last: tuple[float, float]
 
 
-def loss_curve(steps: Sequence[int], losses: Sequence[float]) -> Curve | None:
+def loss_curve(steps: Sequence[int], losses: Sequence[float | None]) -> Curve | None:
     """Lay out a curve, thinned to the mean of neighbours; None for fewer than two finite losses."""
-    points = [(x, y) for x, y in zip(steps, losses, strict=True) if isinstance(y, int | float) and math.isfinite(y)]
+    points = [
+        (float(x), y) for x, y in zip(steps, losses, strict=True) if isinstance(y, int | float) and math.isfinite(y)
+    ]
     if len(points) < 2:
         return None
     x_top = points[-1][0]
@@ -47,7 +49,7 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float]) -> Curve | None:
     )
 
 
-def _thinned(points: list[tuple[int, float]]) -> list[tuple[float, float]]:
+def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     width = math.ceil(len(points) / MOST_POINTS)
     groups = [points[start : start + width] for start in range(0, len(points), width)]
     return [(sum(x for x, _ in group) / len(group), sum(y for _, y in group) / len(group)) for group in groups]

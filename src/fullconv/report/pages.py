@@ -19,6 +19,8 @@ TEMPLATES = Path(__file__).parent / "templates"
 MOST_CLASSES_IN_CONFUSION = 32
 GROUPS = ("Best", "Median", "Worst")
 STRIDES = ("32", "16", "8", "4")
+SPLITS = {"train": "to train on", "val": "to validate on", "test": "kept for a test"}
+MOST_SKIPPED = 10
 
 
 def write_report(run_folder: Path, examples: Sequence[Example] = ()) -> Path:
@@ -37,7 +39,11 @@ def write_report(run_folder: Path, examples: Sequence[Example] = ()) -> Path:
 def page(run: RunRecord, examples: Sequence[Example]) -> str:
     """The page as HTML."""
     environment = Environment(
-        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters.update(
         three=words.three,
@@ -62,6 +68,7 @@ def page(run: RunRecord, examples: Sequence[Example]) -> str:
         total_seconds=words.total_seconds(run),
         proof=_proof(run.proof),
         read=_read(run),
+        splits=SPLITS,
         measured=_table(run.plan.get("measured")),
         asked=_flat({key: value for key, value in run.run.items() if key not in ("stages", "baselines", "schema")}),
     )
@@ -88,7 +95,14 @@ def _tiles(run: RunRecord) -> list[tuple[str, str, str]]:
 def _road(run: RunRecord) -> list[Document]:
     """Baselines and stages as bars of mean IoU, in road order."""
     rows: list[Document] = [
-        {"name": row["name"], "kind": "baseline", "mean_iou": row["mean_iou"], "interval": None}
+        {
+            "name": row["name"],
+            "kind": "baseline",
+            "mean_iou": row["mean_iou"],
+            "interval": pair(row.get("interval")),
+            "difference": {},
+            "seconds": row.get("seconds"),
+        }
         for row in run.run.get("baselines") or []
     ]
     for stage in run.stages:
@@ -177,7 +191,13 @@ def _proof(proof: Document) -> list[tuple[str, list[tuple[str, str]]]]:
         return []
     window, dense = proof.get("at_window") or {}, proof.get("dense") or {}
     groups = [
-        ("Score grid", [(key.replace("_", " "), _pixels(proof.get(key))) for key in ("window", "stride", "offset", "receptive_field")]),
+        (
+            "Score grid",
+            [
+                (key.replace("_", " "), _pixels(proof.get(key)))
+                for key in ("window", "stride", "offset", "receptive_field")
+            ],
+        ),
         ("One window", _differences(window, "pictures compared", "images")),
         ("Dense pass beside every window", _dense(dense)),
         ("Account of the weights", [(key, _amount(value)) for key, value in (proof.get("account") or {}).items()]),
@@ -209,7 +229,9 @@ def _differences(part: Document, what: str, key: str) -> list[tuple[str, str]]:
 
 def _cost(proof: Document) -> list[tuple[str, str]]:
     seconds, memory = proof.get("seconds") or {}, proof.get("peak_bytes") or {}
-    rows = [(f"time, {key}", words.duration(seconds[key])) for key in ("dense", "windows") if seconds.get(key) is not None]
+    rows = [
+        (f"time, {key}", words.duration(seconds[key])) for key in ("dense", "windows") if seconds.get(key) is not None
+    ]
     return rows + [(f"memory, {key}", f"{memory[key] / 1e6:.0f} MB") for key in ("dense", "windows") if memory.get(key)]
 
 
@@ -226,34 +248,20 @@ def _amount(value: Any) -> str:
 
 def _read(run: RunRecord) -> Document:
     """What was read: counts of the splits, notes, skipped, and the fingerprint per class."""
-    fingerprint = run.samples.get("fingerprint") or run.plan.get("fingerprint") or {}
-    splits = [(name, _length(run.samples.get(name))) for name in ("train", "val", "test")]
-    skipped = run.samples.get("skipped") or []
+    fingerprint, skipped = run.samples.get("fingerprint") or {}, run.samples.get("skipped") or []
+    counts, ceiling = run.samples.get("counts") or {}, fingerprint.get("ceiling") or {}
     return {
-        "splits": [(name, number) for name, number in splits if number],
+        "splits": [(name, counts[name]) for name in SPLITS if counts.get(name)],
         "notes": run.samples.get("notes") or [],
-        "skipped": skipped[:10],
+        "skipped": skipped[:MOST_SKIPPED],
         "skipped_count": len(skipped),
-        "classes": [_fingerprint_row(row) for row in fingerprint.get("classes") or []],
-        "ceiling": [(stride, (fingerprint.get("ceiling") or {}).get(stride)) for stride in STRIDES],
-        "has_ceiling": bool(fingerprint.get("ceiling")),
+        "void_share": fingerprint.get("void_share"),
+        "classes": [
+            {**row, "ceiling": [(row.get("ceiling") or {}).get(stride) for stride in STRIDES]}
+            for row in fingerprint.get("classes") or []
+        ],
+        "ceiling": [(stride, ceiling.get(stride)) for stride in STRIDES],
     }
-
-
-def _fingerprint_row(row: Document) -> Document:
-    share = next((row[key] for key in ("share", "pixel_share", "share_of_pixels") if row.get(key) is not None), None)
-    ceiling = row.get("ceiling") or {}
-    return {
-        "name": row.get("name", ""),
-        "share": share,
-        "images": row.get("images"),
-        "regions": row.get("regions"),
-        "ceiling": [ceiling.get(stride) for stride in STRIDES],
-    }
-
-
-def _length(value: Any) -> int:
-    return value if isinstance(value, int) else len(value) if isinstance(value, list) else 0
 
 
 def _table(rows: Any) -> Document | None:

@@ -72,7 +72,7 @@ def coloured(labels: Labels, colours: Sequence[str]) -> Picture:
     table = np.array([_rgb(colour) for colour in colours], np.uint8).reshape(-1, 3)
     known = labels < len(colours)
     picture = table[np.where(known, labels, 0)]
-    return np.where(known[..., None], picture, _hatching(labels.shape))
+    return np.asarray(np.where(known[..., None], picture, _hatching(labels.shape)), np.uint8)
 
 
 def error_map(photo: Picture, truth: Labels, guess: Labels, classes: int) -> Picture:
@@ -85,24 +85,12 @@ def error_map(photo: Picture, truth: Labels, guess: Labels, classes: int) -> Pic
     return picture.astype(np.uint8)
 
 
-def best_median_worst(values: Sequence[float], *, each: int = 2) -> list[int]:
-    """Indices of the best, the median and the worst, `each` of them at most, best first; NaN is left out.
-
-    Example: best_median_worst([0.1, 0.9, 0.5], each=1) == [1, 2, 0]
-    """
-    order = [int(index) for index in np.argsort(-np.asarray(values, float), kind="stable") if values[index] == values[index]]
-    each = min(each, max(1, len(order) // 3))
-    middle = (len(order) - each) // 2
-    chosen = [*order[:each], *order[middle : middle + each], *order[-each:]]
-    return list(dict.fromkeys(chosen))
-
-
 def _hatching(shape: tuple[int, ...]) -> Picture:
     rows, columns = np.indices(shape[:2])
     return np.array(VOID, np.uint8)[(rows + columns) // HATCH_PX % 2]
 
 
-def _shrunk(photo: Picture, how: Image.Resampling) -> Picture:
+def _shrunk(photo: NDArray[Any], how: Image.Resampling) -> NDArray[Any]:
     height, width = photo.shape[:2]
     factor = min(1.0, LONGEST_PX / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
@@ -111,7 +99,7 @@ def _shrunk(photo: Picture, how: Image.Resampling) -> Picture:
 
 def _shrunk_labels(labels: Labels, classes: int) -> Labels:
     """Nearest neighbour; every id that is no class becomes the first id past them."""
-    return _shrunk(np.minimum(labels, classes).astype(np.int32), Image.Resampling.NEAREST)  # type: ignore[arg-type]
+    return _shrunk(np.minimum(labels, classes).astype(np.int32), Image.Resampling.NEAREST)
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

@@ -130,7 +130,7 @@ def pair(value: Any) -> tuple[float, float] | None:
 
 def _stages(folder: Path, run: Document) -> tuple[Stage, ...]:
     records = {str(record["name"]): record for record in run.get("stages") or []}
-    names = [*records, *(name for name in STAGE_FOLDERS if name not in records and (folder / name).is_dir())]
+    names = [*records, *(name for name in STAGE_FOLDERS if name not in records and _was_trained(folder / name))]
     order = {name: index for index, name in enumerate(STAGE_FOLDERS)}
     return tuple(
         Stage(
@@ -141,6 +141,11 @@ def _stages(folder: Path, run: Document) -> tuple[Stage, ...]:
         )
         for name in sorted(names, key=lambda name: order.get(name, len(order)))
     )
+
+
+def _was_trained(folder: Path) -> bool:
+    """A folder may hold a proof alone, where a classifier was converted as it came."""
+    return (folder / "journal.jsonl").is_file() or (folder / "scores.json").is_file()
 
 
 def _document(path: Path) -> Document:

@@ -66,6 +66,8 @@ def text(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, list | tuple) and not value:
+        return "none"
     if isinstance(value, list | tuple):
         return " × ".join(map(text, value)) if len(value) == 2 and _numbers(value) else ", ".join(map(text, value))
     if isinstance(value, dict):
@@ -78,11 +80,13 @@ def _numbers(values: list[Any] | tuple[Any, ...]) -> bool:
 
 
 def _task(run: RunRecord) -> list[str]:
-    photos, seconds = _size_of(run.samples.get("train")), total_seconds(run)
+    photos, seconds = (run.samples.get("counts") or {}).get("train"), total_seconds(run)
     if not photos or not run.class_names:
         return []
     took = f" in {duration(seconds)}" if seconds else ""
-    return [f"From {count(photos, 'labelled photo')}, a segmenter for {len(run.class_names)} classes was trained{took}."]
+    return [
+        f"From {count(photos, 'labelled photo')}, a segmenter for {len(run.class_names)} classes was trained{took}."
+    ]
 
 
 def _result(run: RunRecord) -> list[str]:
@@ -90,11 +94,9 @@ def _result(run: RunRecord) -> list[str]:
     if scores.get("mean_iou") is None:
         return []
     ends = span(scores.get("mean_iou_interval"))
-    interval = f" (95% interval {ends})" if ends else ""
-    return [
-        f"On {count(scores['images'], 'photo')} that it had not seen it labels {percent(scores['pixel_accuracy'])} "
-        f"of the pixels right and reaches a mean IoU of {three(scores['mean_iou'])}{interval}."
-    ]
+    photos, right = count(scores["images"], "photo"), percent(scores["pixel_accuracy"])
+    reached = f"a mean IoU of {three(scores['mean_iou'])}" + (f" (95% interval {ends})" if ends else "")
+    return [f"On {photos} that it had not seen it labels {right} of the pixels right and reaches {reached}."]
 
 
 def _classes(run: RunRecord) -> list[str]:
@@ -112,28 +114,32 @@ def _classes(run: RunRecord) -> list[str]:
 
 def _why(scores: Document, row: Document) -> list[str]:
     """What the weakest class is taken for, or what is taken for it: whichever costs more."""
-    matrix, index = scores.get("confusion"), row["id"]
+    matrix, index, name = scores.get("confusion"), row["id"], row["name"]
     if not matrix or row["recall"] is None:
         return []
     names = [other["name"] for other in scores["classes"]]
-    if row["precision"] is None or row["recall"] <= row["precision"]:
-        taken = [pixels if other != index else 0 for other, pixels in enumerate(matrix[index])]
-        if not sum(taken):
-            return []
-        name, share = names[taken.index(max(taken))], max(taken) / max(1, sum(matrix[index]))
-        return [f"It misses {percent(1 - row['recall'], digits=0)} of {row['name']}: {percent(share, digits=0)} is taken for {name}."]
-    given = [line[index] if other != index else 0 for other, line in enumerate(matrix)]
-    if not sum(given):
-        return []
-    name = names[given.index(max(given))]
-    return [f"Of what it calls {row['name']}, {percent(1 - row['precision'], digits=0)} is something else, mostly {name}."]
+    missed = [pixels if other != index else 0 for other, pixels in enumerate(matrix[index])]
+    phantom = [line[index] if other != index else 0 for other, line in enumerate(matrix)]
+    if sum(missed) and (row["precision"] is None or row["recall"] <= row["precision"]):
+        most, share = names[missed.index(max(missed))], max(missed) / sum(matrix[index])
+        return [f"It misses {_whole(1 - row['recall'])} of {name}: {_whole(share)} is taken for {most}."]
+    if sum(phantom):
+        most = names[phantom.index(max(phantom))]
+        return [f"Of what it calls {name}, {_whole(1 - row['precision'])} is something else, mostly {most}."]
+    return []
+
+
+def _whole(share: float) -> str:
+    return percent(share, digits=0)
 
 
 def _classifier(run: RunRecord) -> list[str]:
     sentences = []
     if run.classifier.get("accuracy") is not None:
         what = "of its answers on windows" if run.classifier.get("kind") == "multi-label" else "of the photos"
-        sentences.append(f"The classifier it grew from was right on {percent(run.classifier['accuracy'])} {what} held out.")
+        sentences.append(
+            f"The classifier it grew from was right on {percent(run.classifier['accuracy'])} {what} held out."
+        )
     relative = (run.proof.get("at_window") or {}).get("relative_difference")
     if relative is not None:
         sentences.append(
@@ -158,7 +164,3 @@ def total_seconds(run: RunRecord) -> float | None:
     """Wall time of all stages together."""
     known = [stage.seconds for stage in run.stages if stage.seconds is not None]
     return sum(known) if known else None
-
-
-def _size_of(split: Any) -> int:
-    return split if isinstance(split, int) else len(split) if isinstance(split, list) else 0
