@@ -101,6 +101,11 @@ def pack(colours: NDArray[np.uint8]) -> NDArray[np.uint32]:
     return np.asarray(wide[..., 0] << 16 | wide[..., 1] << 8 | wide[..., 2], np.uint32)
 
 
+def pack_one(colour: Colour) -> int:
+    """One RGB colour as `pack` packs it."""
+    return colour[0] << 16 | colour[1] << 8 | colour[2]
+
+
 def unpack(packed: int) -> Colour:
     """One packed colour to RGB."""
     return packed >> 16, packed >> 8 & 255, packed & 255

@@ -14,7 +14,7 @@ from PIL import Image
 from fullconv.base.errors import SizeMismatch, UnknownLabel
 from fullconv.base.files import write_bytes
 from fullconv.labels.builtin import VOID_COLOUR
-from fullconv.labels.decode import Raw, decode, pack, turned, unpack
+from fullconv.labels.decode import Raw, decode, pack_one, turned, unpack
 from fullconv.labels.space import LabelSpace, Value, say_value
 
 ASPECT_TOLERANCE = 0.01
@@ -81,7 +81,7 @@ def _table(space: LabelSpace) -> NDArray[np.uint16]:
     # ids up to 16 bits in a table of 65536 places, colours in one of 2^24 (32 MB): one look-up a pixel
     table = np.full(1 << 24 if space.in_colours else 1 << 16, _other(space), np.uint16)
     for value, index in space.class_of().items():
-        table[value if isinstance(value, int) else int(pack(np.array(value, np.uint8)))] = index
+        table[value if isinstance(value, int) else pack_one(value)] = index
     return table
 
 

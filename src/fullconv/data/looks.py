@@ -1,0 +1,100 @@
+"""What a picture looks like that is no label map: a photo, a JPEG, smoothed edges, instance ids. Road: data.
+
+In: label maps that hold suspiciously many values. Out: an error with the name of what it looks like. Knows no space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fullconv.base.errors import LabelSpaceError
+from fullconv.data.survey import PairFacts
+from fullconv.labels.decide import MOST_FOUND
+from fullconv.labels.decode import decode
+from fullconv.labels.held import Held
+
+_LOOKED_AT = 8
+_SUSPICIOUS = 4  # ids or colours; with fewer there is nothing between
+_RARE = 0.01  # a value on fewer pixels than this share of its map may be the blend of two others
+_LONELY = 0.75  # share of a region's pixels that have a neighbour of the same value; regions have nearly 1
+
+
+def check_looks(facts: Sequence[PairFacts], held: Held) -> None:
+    """Stop if the label maps hold blends of values, or more values than classes can be.
+
+    Raises: LabelSpaceError that names what they look like.
+    """
+    if held.distinct < _SUSPICIOUS:
+        return
+    rich = sorted(facts, key=lambda one: -one.holds.distinct)[:_LOOKED_AT]
+    what = _look(rich)
+    if what is None and held.distinct <= MOST_FOUND:
+        return
+    raise LabelSpaceError(
+        f"a label map holds one id or colour a class, at most {MOST_FOUND} without a class file",
+        f"{rich[0].pair.label_map.name} holds {rich[0].holds.distinct}, all together {held.distinct}: "
+        + (what or "they look like ids of single things, not of classes"),
+        _MEND.get(what or "", "give label maps of classes; or name every id in classes.txt"),
+    )
+
+
+PHOTO = "it looks like a photo saved as a label map"
+JPEG = "it looks like a label map saved as JPEG, which blends values at edges"
+SMOOTH = "it looks anti-aliased: edges were smoothed, so that values between two classes stand along them"
+_MEND = {
+    PHOTO: "check which folder holds the label maps: they and the photos may be exchanged",
+    JPEG: "save the label maps as PNG, from the tool that drew them; or give classes.txt after mending them",
+    SMOOTH: "save the label maps without smoothing (resize by nearest neighbour, PNG)",
+}
+
+
+def diagnosis(facts: Sequence[PairFacts]) -> str:
+    """The same as a clause to add to an error, or nothing."""
+    rich = [one for one in facts if one.holds.distinct >= _SUSPICIOUS]
+    what = _look(sorted(rich, key=lambda one: -one.holds.distinct)[:_LOOKED_AT]) if rich else None
+    return f"; {what}" if what else ""
+
+
+def _look(facts: Sequence[PairFacts]) -> str | None:
+    blends, lonely, pixels = 0, 0, 0
+    for one in facts:
+        values = _values(one.pair.label_map)
+        alike = _has_equal_neighbour(values)
+        rare = _is_rare(values)
+        pixels += values.size
+        blends += int(rare.sum())
+        lonely += int((rare & ~alike).sum())
+        if alike.mean() < _LONELY:
+            return PHOTO
+    if blends and lonely > (1 - _LONELY) * blends and lonely > 1e-4 * pixels:
+        return JPEG if any(one.holds.file_format == "JPEG" for one in facts) else SMOOTH
+    return None
+
+
+def _values(path: Path) -> NDArray[Any]:
+    raw = decode(path)
+    values = raw.ids if raw.ids is not None else raw.colours
+    assert values is not None
+    return values
+
+
+def _has_equal_neighbour(values: NDArray[Any]) -> NDArray[np.bool_]:
+    alike = np.zeros(values.shape, bool)
+    across, down = values[:, 1:] == values[:, :-1], values[1:] == values[:-1]
+    alike[:, 1:] |= across
+    alike[:, :-1] |= across
+    alike[1:] |= down
+    alike[:-1] |= down
+    return alike
+
+
+def _is_rare(values: NDArray[Any]) -> NDArray[np.bool_]:
+    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((counts < _RARE * values.size)[which].reshape(values.shape))
+
+
