@@ -138,7 +138,7 @@ def average_precision(truth: NDArray[np.bool_], score: NDArray[np.floating[Any]]
 
 
 def _head(kind: str, images: int, right: NDArray[Any]) -> dict[str, Any]:
-    draws = resampled_sums(np.round(right * 1e9).astype(np.int64)[:, None])[:, 0] / (images * 1e9)
+    draws = resampled_sums(right[:, None])[:, 0] / images
     return {
         "schema": SCHEMA,
         "kind": kind,

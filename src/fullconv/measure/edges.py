@@ -7,7 +7,7 @@ Three measures, all from counts that add up over photos:
 - `trimap_iou`: mean IoU over the pixels within so many pixels of any true edge (Krähenbühl and Koltun 2011).
 
 Void: where edges are sought, a void pixel takes the nearest class, so that an edge that was drawn as a void line (as in
-PASCAL VOC) runs along the middle of that line; an outline deeper inside void than the tolerance is not counted; and no
+PASCAL VOC) runs along the middle of that line; an outline deeper inside void than the band is not counted; and no
 void pixel is ever in a band. The border of the photo is no edge.
 """
 
@@ -131,7 +131,7 @@ def _of_one_class(
     truth_line, guess_line = _outline(truth), _outline(guess)
     to_truth, to_guess = _distance(truth_line), _distance(guess_line)
     truth_band, guess_band = truth & (to_truth < band) & (depth == 0), guess & (to_guess < band) & (depth == 0)
-    truth_line, guess_line = truth_line & (depth <= tolerance), guess_line & (depth <= tolerance)
+    truth_line, guess_line = truth_line & (depth <= band), guess_line & (depth <= band)
     met = truth_line & (to_guess <= tolerance), guess_line & (to_truth <= tolerance)
     lines = (truth_line, met[0], guess_line, met[1])
     return tuple(map(_count, lines)), tuple(map(_count, (truth_band, guess_band, truth_band & guess_band)))

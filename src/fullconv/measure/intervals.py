@@ -21,14 +21,14 @@ _CELLS_A_BLOCK = 2_000_000  # draws x images held at once: 16 MB
 Interval = tuple[float, float]
 
 
-def resampled_sums(counts: NDArray[np.int64], *, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.float64]:
+def resampled_sums(counts: NDArray[Any], *, resamples: int = RESAMPLES, seed: int = 0) -> NDArray[np.float64]:
     """Sum the counts of N images drawn again with replacement, many times.
 
     Args:
-        counts: (N, M) counts of each image.
+        counts: (N, M) numbers of each image.
         resamples: how many draws, R.
         seed: draws depend on the seed and on N alone, so two tables of the same photos are drawn alike (paired).
-    Returns: (R, M) float64; whole numbers, exact below 2**53.
+    Returns: (R, M) float64; of whole numbers exact below 2**53.
     """
     images = len(counts)
     generator, table = rng(seed, "bootstrap"), counts.astype(np.float64)

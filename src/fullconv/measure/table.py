@@ -15,7 +15,9 @@ def scores_table(document: dict[str, Any]) -> str:
         for row in document["classes"]
     ]
     lines = aligned(("class", "pixels", "precision", "recall", "IoU", "95% interval"), rows)
-    return "\n".join([*lines, "", *aligned(("", "all classes", "without background"), _measure_rows(document))])
+    absent = [f"absent, so not scored: {', '.join(document['absent'])}"] if document["absent"] else []
+    measures = aligned(("", "all classes", "without background"), _measure_rows(document))
+    return "\n".join([*lines, "", *measures, *(["", *absent] if absent else [])])
 
 
 def difference_line(difference: dict[str, Any], *, first: str, second: str) -> str:

@@ -94,7 +94,7 @@ def _shrunk(photo: NDArray[Any], how: Image.Resampling) -> NDArray[Any]:
     height, width = photo.shape[:2]
     factor = min(1.0, LONGEST_PX / max(height, width))
     size = (max(1, round(width * factor)), max(1, round(height * factor)))
-    return np.asarray(Image.fromarray(photo).resize(size, how))
+    return np.array(Image.fromarray(photo).resize(size, how))
 
 
 def _shrunk_labels(labels: Labels, classes: int) -> Labels:
