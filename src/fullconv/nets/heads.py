@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from fullconv.base.errors import GeometryError, UsageError, WeightsError
 from fullconv.nets.alignment import Layout, Paper, Same, border_cells
 from fullconv.nets.fitting import fit_paper, fit_same
-from fullconv.nets.layers import bilinear_deconvolution, cut, pad, repeat_border, score_layer
+from fullconv.nets.score_layers import bilinear_deconvolution, cut, pad, repeat_border, score_layer
 from fullconv.nets.segmentation import SegmentationNet, architecture_of
 
 if TYPE_CHECKING:
