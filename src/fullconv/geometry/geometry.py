@@ -1,8 +1,8 @@
-"""Where a tensor's cells lie on the photo. Road: geometry, below data and nets. In: numbers. Out: numbers. Knows no torch.
+"""Where a tensor's cells lie on the photo. Road: geometry, below data and nets. In and out: numbers. Knows no torch.
 
 Pixel centres are the integers 0 .. size - 1. Cell i of a tensor is centred on `offset + i * stride`; both are exact
-fractions. Each step (convolution, pooling, ...) is a function from the geometry before to the geometry after, worked out
-for each axis by itself. Everything that depends on alignment (taps, crops, padding, tiles) is derived from these numbers.
+fractions. Each step (convolution, pooling, ...) is a function from the geometry before to the geometry after, worked
+out for each axis by itself. What depends on alignment (taps, crops, padding, tiles) is derived from these numbers.
 """
 
 from __future__ import annotations
@@ -76,7 +76,9 @@ def each_axis(geometry: Geometry, step: Callable[[Axis, int], Axis]) -> Geometry
     return joined(step(geometry.axis(0), 0), step(geometry.axis(1), 1))
 
 
-def windows(axis: Axis, kernel: int, stride: int, before: int, after: int, dilation: int = 1, ceil: bool = False) -> Axis:
+def windows(
+    axis: Axis, kernel: int, stride: int, before: int, after: int, dilation: int = 1, ceil: bool = False
+) -> Axis:
     """A kernel that slides: convolution and pooling.
 
     Args:

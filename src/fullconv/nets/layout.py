@@ -1,8 +1,8 @@
 """Which dimension of a tensor holds rows, columns and channels. Road: nets, read by trace and surgery. Knows no torch.
 
-A layout has one entry a dimension; an entry is a run of atoms, slowest first: after `flatten(1)` of (N, C, H, W) it is
-(n), (c h w). A dimension of size 1 that holds nothing is the empty run. Reshaping moves atoms between runs and may split
-one ("c" into "c.0" and "c.1", as a channel shuffle does). So the order of a flattened classifier's inputs is never guessed.
+A layout has one entry a dimension; an entry is a run of atoms, slowest first: after `flatten(1)` of (N, C, H, W) it
+is (n), (c h w). A dimension of size 1 that holds nothing is the empty run. Reshaping moves atoms between runs and may
+split one ("c" into "c.0" and "c.1", as a channel shuffle does). So the order of a flattened input is never guessed.
 """
 
 from __future__ import annotations

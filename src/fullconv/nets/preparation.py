@@ -12,6 +12,8 @@ from fullconv.base.errors import BundleError
 
 Three = tuple[float, float, float]
 
+EXAMPLE = 'for example {"channel_order": "RGB", "mean": [127.5, 127.5, 127.5], "scale": [0.0078, 0.0078, 0.0078]}'
+
 
 @dataclass(frozen=True)
 class Preparation:
@@ -29,7 +31,7 @@ class Preparation:
             raise BundleError(
                 "a preparation has channel_order RGB or BGR, and three values each of mean and scale",
                 f"channel_order {self.channel_order!r}, mean {self.mean}, scale {self.scale}",
-                'for example {"channel_order": "RGB", "mean": [127.5, 127.5, 127.5], "scale": [0.0078, 0.0078, 0.0078]}',
+                EXAMPLE,
             )
 
     def prepare(self, photo: np.ndarray) -> torch.Tensor:
@@ -55,7 +57,7 @@ class Preparation:
             raise BundleError(
                 "a preparation is channel_order, mean and scale (three numbers each)",
                 f"{record!r} ({type(error).__name__}: {error})",
-                'for example {"channel_order": "RGB", "mean": [127.5, 127.5, 127.5], "scale": [0.0078, 0.0078, 0.0078]}',
+                EXAMPLE,
             ) from error
 
 

@@ -6,19 +6,36 @@ run on that cell's window: equal where nothing is padded inside, else measured a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import ctypes
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from fractions import Fraction
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
 
 from fullconv.base import seeds
 from fullconv.base.errors import SurgeryError, UsageError
-from fullconv.geometry.geometry import Geometry, exact
+from fullconv.geometry.geometry import Geometry
+from fullconv.nets.graph import Size, label, trace
+from fullconv.nets.places import convolution_settings, kind_of, padding_of, places, pooling_settings
 
-Size = tuple[int, int]
+if TYPE_CHECKING:
+    from fullconv.nets.surgery import Converted
+
+Photos = Sequence[np.ndarray] | Sequence[Tensor] | np.ndarray | Tensor
+
+TOLERANCE = 1e-4  # relative: rounding of float32 through a deep network; a wrong weight is far above it
+WINDOWS_AT_ONCE = 16
+MOST_WINDOWS = 64
 
 
 @dataclass(frozen=True)
@@ -32,23 +49,41 @@ class Account:
     fresh: tuple[str, ...]
 
     def to_json(self) -> dict[str, list[str]]:
-        return {name: list(getattr(self, name)) for name in ("copied", "reshaped", "folded", "dropped", "fresh")}
+        return {f.name: list(getattr(self, f.name)) for f in dataclasses.fields(self)}
 
 
 @dataclass(frozen=True)
 class AtWindow:
-    """The comparison at the training size; `relative` is to the largest absolute score of the classifier."""
+    """The comparison at the training size; `relative_difference` is to the classifier's largest absolute score."""
 
     images: int
     largest_difference: float
     relative_difference: float
 
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "images": self.images,
-            "largest_difference": self.largest_difference,
-            "relative_difference": self.relative_difference,
-        }
+
+@dataclass(frozen=True)
+class Dense:
+    """One pass over a larger photo beside the classifier on every window of it.
+
+    `size` and `grid` are those of the last photo compared, `windows` counts all; `why` says what made a difference.
+    """
+
+    size: Size
+    grid: Size
+    windows: int
+    largest_difference: float
+    relative_difference: float
+    top1_agreement: float
+    exact: bool
+    why: str
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the dense pass and the windows cost; None where it was not, or cannot be, measured."""
+
+    dense: float | None = None
+    windows: float | None = None
 
 
 @dataclass(frozen=True)
@@ -60,57 +95,295 @@ class Proof:
     pooling: str
     at_window: AtWindow
     account: Account
+    dense: Dense | None = None
+    seconds: Cost = Cost()
+    peak_bytes: Cost = Cost()
 
     @property
-    def stride(self) -> tuple[Any, Any]:
+    def stride(self) -> tuple[Fraction, Fraction]:
         return self.grid.stride
 
     @property
-    def offset(self) -> tuple[Any, Any]:
+    def offset(self) -> tuple[Fraction, Fraction]:
         return self.grid.offset
 
     @property
-    def receptive_field(self) -> tuple[Any, Any] | None:
+    def receptive_field(self) -> tuple[Fraction, Fraction] | None:
         return self.grid.receptive_field
 
+    @property
+    def holds(self) -> bool:
+        """Do both agree at the window, to rounding?"""
+        return self.at_window.relative_difference <= TOLERANCE
+
     def to_json(self) -> dict[str, Any]:
-        field = self.receptive_field
+        grid = self.grid.to_json()
         return {
             "schema": "fullconv.proof/1",
             "window": list(self.window),
-            "stride": [exact(v) for v in self.stride],
-            "offset": [exact(v) for v in self.offset],
-            "receptive_field": None if field is None else [exact(v) for v in field],
-            "at_window": self.at_window.to_json(),
+            "pooling": self.pooling,
+            "stride": grid["stride"],
+            "offset": grid["offset"],
+            "receptive_field": grid["receptive_field"],
+            "at_window": dataclasses.asdict(self.at_window),
+            "dense": None if self.dense is None else listed(dataclasses.asdict(self.dense)),
             "account": self.account.to_json(),
+            "seconds": dataclasses.asdict(self.seconds),
+            "peak_bytes": dataclasses.asdict(self.peak_bytes),
         }
 
 
-def at_window(model: nn.Module, network: nn.Module, window: Size, photos: Sequence[np.ndarray] | Tensor | None) -> AtWindow:
-    """Compare both networks on photos of the window's size."""
-    pictures = seeded(window) if photos is None else torch.as_tensor(photos)
+def listed(record: dict[str, Any]) -> dict[str, Any]:
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in record.items()}
+
+
+# ---------------------------------------------------------------------- at the window
+
+
+def compare_at_window(model: nn.Module, network: nn.Module, window: Size, photos: Photos | None) -> AtWindow:
+    """Run both on photos of the window's size (the middle of larger ones) and compare every score."""
+    pictures = seeded(window, model) if photos is None else middles(photos, window)
     with evaluating(model, network), torch.no_grad():
-        truth, guess = model(pictures), network(pictures).mean((2, 3))
-    truth = truth.flatten(1)
-    difference = float((truth - guess).abs().max())
-    return AtWindow(len(pictures), difference, difference / max(float(truth.abs().max()), 1e-30))
+        truth, guess = tensors(model(pictures)), tensors(network(pictures))
+    return AtWindow(len(pictures), *differences(truth, [g.mean((2, 3)) for g in guess]))
 
 
-def seeded(size: Size, count: int = 2) -> Tensor:
-    values = seeds.rng(0, "proof", *size).standard_normal((count, 3, *size), dtype=np.float32)
-    return torch.from_numpy(values).clamp_(-2, 2)
+def differences(truth: list[Tensor], guess: list[Tensor]) -> tuple[float, float]:
+    """The largest difference, and that over the largest absolute score of the truth."""
+    if [t.flatten(1).shape for t in truth] != [g.shape for g in guess]:
+        raise SurgeryError(
+            "the converted network gives one score map for each score vector of the classifier",
+            f"score vectors {[tuple(t.shape) for t in truth]}, score maps of {[tuple(g.shape) for g in guess]} classes",
+            "give a classifier that gives (N, K) scores",
+        )
+    largest = max(float((t.flatten(1) - g).abs().max()) for t, g in zip(truth, guess, strict=True))
+    scale = max(float(t.abs().max()) for t in truth)
+    return largest, (largest / scale if scale > 0 else largest)
 
 
-class evaluating:
-    """Both networks in evaluation mode for a while."""
+def tensors(output: Any) -> list[Tensor]:
+    """The score tensors of a network that gives one, or several."""
+    if isinstance(output, Tensor):
+        return [output]
+    values = output.values() if isinstance(output, dict) else output
+    return [v for v in values if isinstance(v, Tensor)]
 
-    def __init__(self, *networks: nn.Module) -> None:
-        self.modes = [(m, m.training) for network in networks for m in network.modules()]
 
-    def __enter__(self) -> None:
-        for module, _ in self.modes:
+def seeded(size: Size, model: nn.Module, count: int = 2) -> Tensor:
+    """Smooth pictures with noise, from a seed: alike everywhere, and not constant."""
+    channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    weight = next(model.parameters(), torch.zeros(1))
+    values = seeds.rng(0, "proof", *size).standard_normal((count, channels, *size), dtype=np.float32)
+    coarse = F.interpolate(torch.from_numpy(values)[..., ::16, ::16], size, mode="bilinear")
+    return (coarse + 0.5 * torch.from_numpy(values)).to(weight)
+
+
+def middles(photos: Photos, window: Size) -> Tensor:
+    """(N, 3, h, w): the middle of each photo."""
+    cuts = []
+    for photo in photos:
+        values = torch.as_tensor(photo)
+        top, left = ((values.shape[1 + i] - window[i]) // 2 for i in (0, 1))
+        if values.dim() != 3 or top < 0 or left < 0:
+            raise UsageError(
+                f"photos are prepared arrays (3, H, W), not smaller than the window {window[0]}x{window[1]}",
+                f"one of shape {tuple(values.shape)}",
+                "leave out photos: seeded pictures are then used",
+            )
+        cuts.append(values[:, top : top + window[0], left : left + window[1]])
+    return torch.stack(cuts)
+
+
+# ---------------------------------------------------------------------- beside every window
+
+
+def prove(model: nn.Module, converted: Converted, photos: Photos | None = None) -> Proof:
+    """The whole proof: at the window, and one dense pass beside the classifier on every window.
+
+    Args:
+        model: the classifier that `converted` came from.
+        photos: prepared arrays (3, H, W), each at least the window's size; None takes a seeded picture two strides
+            larger than the window. Photos are compared until 64 windows have been.
+    Returns: Proof with `dense`, `seconds` and `peak_bytes`.
+    """
+    window, network = converted.window, converted.network
+    pictures = two_strides_larger(model, converted) if photos is None else [torch.as_tensor(p) for p in photos]
+    first = compare_at_window(model, network, window, photos)
+    truths: list[Tensor] = []
+    guesses: list[Tensor] = []
+    spent = np.zeros(2)
+    peaks: list[float | None] = [None, None]
+    with evaluating(model, network), torch.no_grad():
+        for picture in pictures:
+            cells, starts = cells_and_windows(converted, (int(picture.shape[1]), int(picture.shape[2])))
+            dense = measured(partial(first_scores, network, picture))
+            apart = measured(partial(on_windows, model, picture, starts, window))
+            guesses.append(gathered(dense.value, cells, converted))
+            truths.append(apart.value)
+            spent += dense.seconds, apart.seconds
+            peaks = [larger(peaks[0], dense.peak_bytes), larger(peaks[1], apart.peak_bytes)]
+            size, grid = (
+                (int(picture.shape[1]), int(picture.shape[2])),
+                (len({c[0] for c in cells}), len({c[1] for c in cells})),
+            )
+            if sum(map(len, truths)) >= MOST_WINDOWS:
+                break
+    truth, guess = torch.cat(truths), torch.cat(guesses)
+    largest, relative = differences([truth], [guess])
+    agreeing = float((truth.flatten(1).argmax(1) == guess.argmax(1)).double().mean())
+    equal = relative <= TOLERANCE
+    found = Dense(size, grid, len(truth), largest, relative, agreeing, equal, reason(converted, equal))
+    return dataclasses.replace(
+        converted.proof, at_window=first, dense=found, seconds=Cost(*map(float, spent)), peak_bytes=Cost(*peaks)
+    )
+
+
+def two_strides_larger(model: nn.Module, converted: Converted) -> list[Tensor]:
+    stride = converted.geometry.stride
+    size = tuple(w + 2 * int(np.ceil(float(s))) for w, s in zip(converted.window, stride, strict=True))
+    return [seeded((size[0], size[1]), model, 1)[0]]
+
+
+def cells_and_windows(converted: Converted, size: Size) -> tuple[list[Size], list[Size]]:
+    """The cells of the grid on a photo whose windows lie whole in it, and where those windows start.
+
+    A cell's window starts where the cell is centred as the single cell of the window is: derived, not assumed.
+    """
+    grid = score_geometry(converted, size)
+    at_window = converted.geometry
+    starts: list[list[tuple[int, int]]] = []
+    for i in (0, 1):
+        cells = grid.axis(i).size - (at_window.axis(i).size - 1)
+        where = [(n, grid.offset[i] + n * grid.stride[i] - at_window.offset[i]) for n in range(cells)]
+        room = size[i] - converted.window[i]
+        starts.append([(n, int(s)) for n, s in where if s.denominator == 1 and 0 <= s <= room])
+    if not starts[0] or not starts[1]:
+        raise UsageError(
+            "a photo for the proof holds at least one whole window that the grid falls on",
+            f"{size[0]}x{size[1]} holds none of {converted.window[0]}x{converted.window[1]}",
+            "give a photo larger than the window by a whole number of strides",
+        )
+    both = [(y, x) for y in starts[0] for x in starts[1]]
+    return [(y[0], x[0]) for y, x in both], [(y[1], x[1]) for y, x in both]
+
+
+def score_geometry(converted: Converted, size: Size) -> Geometry:
+    follower = places(trace(converted.network, size), disagreement="span")
+    output = next(n for n in follower.module.graph.nodes if n.op == "output")
+    place = follower.place[output.all_input_nodes[0]]
+    assert place is not None
+    assert place.geometry is not None
+    return place.geometry
+
+
+def first_scores(network: nn.Module, photo: Tensor) -> Tensor:
+    """(K, h, w): one pass over the whole photo."""
+    return tensors(network(photo[None]))[0][0]
+
+
+def on_windows(model: nn.Module, photo: Tensor, starts: list[Size], window: Size) -> Tensor:
+    """(windows, K): the classifier on each window."""
+    scores = []
+    for at in range(0, len(starts), WINDOWS_AT_ONCE):
+        some = starts[at : at + WINDOWS_AT_ONCE]
+        scores.append(tensors(model(torch.stack([photo[:, y : y + window[0], x : x + window[1]] for y, x in some])))[0])
+    return torch.cat(scores)
+
+
+def gathered(score_map: Tensor, cells: list[Size], converted: Converted) -> Tensor:
+    """(windows, K) from a (K, h, w) score map; where each cell was scored by itself, the mean of a window's cells."""
+    inside = converted.geometry.size
+    means = F.avg_pool2d(score_map[None], inside, stride=1)[0] if inside != (1, 1) else score_map
+    return torch.stack([means[:, y, x] for y, x in cells])
+
+
+def reason(converted: Converted, equal: bool) -> str:
+    """The sentence that says why the dense pass equals every window, or why it does not."""
+    padding = layers_that_pad(converted.network, converted.window)
+    pooled = converted.geometry.receptive_field is None
+    if not padding and not pooled:
+        if equal:
+            return "nothing is padded inside: every cell sees what its window shows, and both agree to rounding"
+        return "nothing is padded inside, so the two should agree: the difference is an error in the conversion"
+    causes = []
+    if padding:
+        causes.append(
+            f"{len(padding)} layers pad (the first: '{padding[0]}'): a window alone sees padding at its edge "
+            "where the dense pass sees the photo"
+        )
+    if pooled:
+        causes.append("some layers pool the whole map: in the dense pass they see the whole photo, not one window")
+    return ("equal to rounding, although " if equal else "") + "; ".join(causes)
+
+
+def layers_that_pad(network: fx.GraphModule, window: Size) -> list[str]:
+    traced = trace(network, window)
+    return [label(n) for n in traced.graph.nodes if pads(n, traced)]
+
+
+def pads(node: fx.Node, module: fx.GraphModule) -> bool:
+    kind = kind_of(node, module)
+    if kind == "convolution":
+        kernel, _, padding, _ = convolution_settings(node, module)
+        return kernel != (1, 1) if isinstance(padding, str) else padding != (0, 0)
+    if kind == "pooling":
+        _, _, padding, _, ceil = pooling_settings(node, module)
+        return bool(padding != (0, 0) or ceil)
+    return kind == "pad" and any(a > 0 for a in padding_of(node, module))
+
+
+# ---------------------------------------------------------------------- measuring
+
+
+@dataclass(frozen=True)
+class Measured:
+    value: Tensor
+    seconds: float
+    peak_bytes: float | None
+
+
+def measured(work: Callable[[], Tensor]) -> Measured:
+    """The result, the wall time, and the memory beyond what was held before (Linux; elsewhere None)."""
+    held = reset_peak()
+    start = time.perf_counter()
+    value = work()
+    seconds = time.perf_counter() - start
+    peak = status_bytes("VmHWM")
+    return Measured(value, seconds, None if held is None or peak is None else max(0, peak - held))
+
+
+def reset_peak() -> int | None:
+    try:
+        ctypes.CDLL(None).malloc_trim(0)  # else what was freed before hides what is needed now
+    except (AttributeError, OSError):
+        return None
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return None
+    return status_bytes("VmRSS")
+
+
+def status_bytes(name: str) -> int | None:
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError:
+        return None
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name + ":")), None)
+
+
+def larger(one: float | None, other: float | None) -> float | None:
+    return other if one is None else one if other is None else max(one, other)
+
+
+@contextmanager
+def evaluating(*networks: nn.Module) -> Iterator[None]:
+    """The networks in evaluation mode for a while."""
+    modes = [(m, m.training) for network in networks for m in network.modules()]
+    try:
+        for module, _ in modes:
             module.training = False
-
-    def __exit__(self, *_: object) -> None:
-        for module, mode in self.modes:
+        yield
+    finally:
+        for module, mode in modes:
             module.training = mode

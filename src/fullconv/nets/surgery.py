@@ -9,22 +9,28 @@ layer over pooled channels a convolution of kernel 1, a pooling over the whole m
 from __future__ import annotations
 
 import copy
-import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-import numpy as np
-import torch
-import torch.nn.functional as F
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from fullconv.base.errors import SurgeryError, UsageError
-from fullconv.geometry import geometry as geo
 from fullconv.geometry.geometry import Geometry
 from fullconv.nets import layout as lay
-from fullconv.nets.proof import Account, Proof, at_window
-from fullconv.nets.trace import Follower, Place, Size, convolution_settings, kind_of, label, pair, places, shape_of, trace
+from fullconv.nets import lifts
+from fullconv.nets.graph import Size, label, spot, trace
+from fullconv.nets.layers import WindowContext
+from fullconv.nets.places import (
+    Follower,
+    Place,
+    convolution_settings,
+    is_tensor,
+    kind_of,
+    pair,
+    places,
+    pools_maximum,
+    shape_of,
+)
+from fullconv.nets.proof import Account, Photos, Proof, compare_at_window
 
 POOLINGS = {
     "window": "each cell scores one window: the pooling over the whole map becomes a fixed pooling of stride 1",
@@ -40,8 +46,8 @@ CONTEXTS = {
 class Converted:
     """A fully convolutional network that was a classifier, and what is known of it.
 
-    `network` gives (N, K, h, w) scores; `geometry` is that of the score grid at the window's size; `head` names the nodes
-    of its graph that stand for the classifier's head: what comes after the last map of the body.
+    `network` gives (N, K, h, w) scores; `geometry` is that of the score grid at the window's size; `head` names the
+    nodes of its graph that stand for the classifier's head: what comes after the last map of the body.
     """
 
     network: fx.GraphModule
@@ -51,35 +57,13 @@ class Converted:
     head: tuple[str, ...]
 
 
-class ChannelNorm(nn.LayerNorm):
-    """LayerNorm over the channels of a (N, C, H, W) map."""
-
-    def forward(self, input: Tensor) -> Tensor:
-        last = F.layer_norm(input.permute(0, 2, 3, 1), self.normalized_shape, self.weight, self.bias, self.eps)
-        return last.permute(0, 3, 1, 2)
-
-
-class WindowContext(nn.Module):
-    """The mean over a window of `size` cells round each cell, kept inside the map; on a map no larger, its mean."""
-
-    def __init__(self, size: Size) -> None:
-        super().__init__()
-        self.size = size
-
-    def forward(self, x: Tensor) -> Tensor:
-        h, w = min(self.size[0], x.shape[2]), min(self.size[1], x.shape[3])
-        inner = F.avg_pool2d(x, (h, w), stride=1)
-        up, left = (h - 1) // 2, (w - 1) // 2
-        return F.pad(inner, (left, w - 1 - left, up, h - 1 - up), mode="replicate")
-
-
 def convolutionalize(
     model: nn.Module,
     window: int | Size,
     *,
     pooling: str = "window",
     context: str = "global",
-    photos: Sequence[np.ndarray] | Tensor | None = None,
+    photos: Photos | None = None,
 ) -> Converted:
     """Rewrite a classifier so that it takes any size and gives a grid of scores, and prove it at the window.
 
@@ -96,14 +80,16 @@ def convolutionalize(
     chosen("pooling", pooling, POOLINGS)
     chosen("context", context, CONTEXTS)
     network, account, geometry, head = rewritten(model, window, pooling=pooling, context=context)
-    check = at_window(model, network, window, photos)
+    check = compare_at_window(model, network, window, photos)
     proof = Proof(window, geometry, pooling, check, account)
     return Converted(network, proof, geometry, window, head)
 
 
 def chosen(what: str, word: str, choices: dict[str, str]) -> None:
     if word not in choices:
-        raise UsageError(f"{what} is one of {', '.join(choices)}", f"{what}={word!r}", f"{what}={next(iter(choices))!r}")
+        raise UsageError(
+            f"{what} is one of {', '.join(choices)}", f"{what}={word!r}", f"{what}={next(iter(choices))!r}"
+        )
 
 
 def rewritten(model: nn.Module, window: Size, *, pooling: str, context: str) -> Rewritten:
@@ -116,10 +102,10 @@ def rewritten(model: nn.Module, window: Size, *, pooling: str, context: str) -> 
     network = trace(tidied(graph_module), window)
     network.train(model.training)
     after = places(network, disagreement="span")
-    scores = output_of(network).all_input_nodes[0]
-    place = after.place[scores]
+    scores = output_of(network).all_input_nodes
+    place = after.place[scores[0]] if scores else None
     if place is None or place.geometry is None or not lay.is_map(place.layout):
-        raise no_map(label(scores), after.why)
+        raise no_map(label(scores[0]) if scores else "the output", after.why)
     head = tuple(n.name for n in head_nodes(network, after, {n.name for n in work.new}))
     for node in network.graph.nodes:
         node.meta.pop("concrete", None)
@@ -137,11 +123,12 @@ def tidied(graph_module: fx.GraphModule) -> fx.GraphModule:
 
 
 def output_of(graph_module: fx.GraphModule) -> fx.Node:
-    return next(n for n in graph_module.graph.nodes if n.op == "output")
+    nodes: list[fx.Node] = list(graph_module.graph.nodes)
+    return next(n for n in nodes if n.op == "output")
 
 
 def head_nodes(network: fx.GraphModule, follower: Follower, new: set[str]) -> list[fx.Node]:
-    """The nodes that surgery wrote, and those after a convolution that covers its whole map (an fc6 that is one already)."""
+    """The nodes that surgery wrote, and all after a convolution over its whole map (an fc6 that is one already)."""
     head: list[fx.Node] = []
     for node in network.graph.nodes:
         source = node.all_input_nodes[0] if node.all_input_nodes else None
@@ -158,7 +145,7 @@ def head_nodes(network: fx.GraphModule, follower: Follower, new: set[str]) -> li
 
 
 def no_map(name: str, why: dict[fx.Node, str]) -> SurgeryError:
-    reasons = "; ".join(f"'{label(node)}': {reason}" for node, reason in list(why.items())[:3])
+    reasons = "; ".join(f"'{spot(node)}': {reason}" for node, reason in list(why.items())[:3])
     return SurgeryError(
         "the classifier's scores must come from a map with rows and columns",
         f"no spatial map leads to '{name}'" + (f" ({reasons})" if reasons else ""),
@@ -178,6 +165,7 @@ class Surgery:
     folded: list[str] = field(default_factory=list)
     lifted: dict[fx.Node, fx.Node] = field(default_factory=dict)
     new: list[fx.Node] = field(default_factory=list)
+    unfolded: dict[fx.Node, tuple[Size, fx.Node]] = field(default_factory=dict)
 
     @property
     def graph(self) -> fx.Graph:
@@ -191,6 +179,8 @@ class Surgery:
                 self.lifted[node] = self.lift(node)
             elif kind_of(node, self.module) == "adaptive" and node.op != "output" and self.has_map(node):
                 self.fix_adaptive(node)
+        for _, pooling in self.unfolded.values():
+            raise self.refused(pooling, "has bins of unequal size, and no Linear layer reads it to fold them into")
         output = output_of(self.module)
         output.args = fx.map_arg(output.args, lambda n: self.lifted.get(n, n))
         for node in reversed(list(self.graph.nodes)):
@@ -223,36 +213,39 @@ class Surgery:
         return head
 
     def refuse_what_cannot_be_followed(self) -> None:
-        for node, why in self.follower.why.items():
+        reasons = [(node, why) for node, why in self.follower.why.items()]
+        reasons += [(node, why) for node in self.graph.nodes for why in self.positions(node)]
+        if reasons:
+            reasons.sort(key=lambda found: not found[1].startswith("attention"))
             raise SurgeryError(
                 "every step must act alike at every position of the map",
-                f"'{label(node)}' ({kind_of(node, self.module)}): {why}",
-                "use a convolutional classifier; attention over all positions has no fully convolutional form",
+                "; ".join(f"'{spot(node)}' ({kind_of(node, self.module)}): {why}" for node, why in reasons[:3]),
+                "use a convolutional classifier; attention and fixed positions have no fully convolutional form",
             )
-        for node in self.graph.nodes:
-            for other in node.all_input_nodes:
-                if other.op == "get_attr" and self.has_map(node) and kind_of(node, self.module) in ("add", "iadd", "mul"):
-                    self.refuse_positions(node, other)
 
-    def refuse_positions(self, node: fx.Node, parameter: fx.Node) -> None:
-        value, place = parameter.meta["concrete"], self.follower.place[node]
-        assert place is not None
-        rows, columns = lay.where(place.layout, "h"), lay.where(place.layout, "w")
-        assert rows is not None and columns is not None
-        aligned = (1,) * (len(place.layout) - value.dim()) + tuple(value.shape)
-        if aligned[rows] > 1 or aligned[columns] > 1:
-            raise SurgeryError(
-                "every step must act alike at every position of the map",
-                f"'{label(parameter)}' at '{label(node)}' is a fixed positional embedding of {tuple(value.shape)}",
-                "use a classifier without positional embedding",
-            )
+    def positions(self, node: fx.Node) -> list[str]:
+        """Parameters of the step that differ from position to position."""
+        place, found = self.follower.place.get(node), []
+        for other in node.all_input_nodes:
+            if place is None or other.op != "get_attr" or not is_tensor(node) or node.op == "output":
+                continue
+            value = other.meta["concrete"]
+            if value.dim() > len(place.layout) or kind_of(node, self.module) in ("convolution", "linear"):
+                continue
+            aligned = (1,) * (len(place.layout) - value.dim()) + tuple(value.shape)
+            spatial = [
+                size for run, size in zip(place.layout, aligned, strict=True) if any(a.name in "hw" for a in run)
+            ]
+            if any(size > 1 for size in spatial):
+                found.append(f"'{label(other)}' is a fixed positional embedding of {tuple(value.shape)}")
+        return found
 
     # ------------------------------------------------------------------ the head, node by node
 
     def lift(self, node: fx.Node) -> fx.Node:
         """The node of the converted network whose map stands for the tensor that `node` makes in the classifier."""
         with self.graph.inserting_before(node):
-            return LIFTS.get(kind_of(node, self.module), lift_pointwise)(self, node)
+            return lifts.LIFTS.get(kind_of(node, self.module), lifts.lift_pointwise)(self, node)
 
     def source(self, node: fx.Node) -> fx.Node:
         """The map that stands for the first input, its dimensions in the order (N, C, H, W)."""
@@ -278,7 +271,7 @@ class Surgery:
     def refused(self, node: fx.Node, why: str) -> SurgeryError:
         return SurgeryError(
             "every step of a classifier's head must have a fully convolutional form",
-            f"'{label(node)}' ({kind_of(node, self.module)}) {why}",
+            f"'{spot(node)}' ({kind_of(node, self.module)}) {why}",
             "replace this step in your classifier, or cut the head off and give only the body",
         )
 
@@ -296,24 +289,44 @@ class Surgery:
     # ------------------------------------------------------------------ pooling inside the body
 
     def fix_adaptive(self, node: fx.Node) -> None:
-        """An adaptive pooling that leaves a map: dropped where it changes nothing, else of fixed size."""
+        """An adaptive pooling that leaves a map: dropped where it changes nothing, else of fixed size.
+
+        Bins of unequal size have no fixed pooling: they are folded into the Linear layer that reads them.
+        """
         source = node.all_input_nodes[0]
-        size, bins = shape_of(source)[2:], shape_of(node)[2:]
-        if size == bins:
-            node.replace_all_uses_with(source)
-            self.lifted[node] = source
-            self.graph.erase_node(node)
-            return
+        size, bins = pair(shape_of(source)[2:]), pair(shape_of(node)[2:])
+        replacement = source
         if any(s % b for s, b in zip(size, bins, strict=True)):
-            raise self.refused(node, f"pools {size[0]}x{size[1]} cells to {bins[0]}x{bins[1]}, which needs bins of unequal size")
-        step = (size[0] // bins[0], size[1] // bins[1])
-        layer = nn.MaxPool2d(step, step) if pools_maximum(node, self.module) else nn.AvgPool2d(step, step)
-        name = str(node.target) if node.op == "call_module" else self.free(node.name)
-        with self.graph.inserting_before(node):
-            fixed = self.insert(name, layer, source)
-        fixed.meta["concrete"], self.follower.place[fixed] = node.meta["concrete"], self.follower.place[node]
-        node.replace_all_uses_with(fixed)
+            if pools_maximum(node, self.module):
+                raise self.refused(node, f"takes the maximum of {size} cells in {bins} bins of unequal size")
+            self.unfolded[source] = (bins, node)
+        elif size != bins:
+            step = (size[0] // bins[0], size[1] // bins[1])
+            layer = nn.MaxPool2d(step, step) if pools_maximum(node, self.module) else nn.AvgPool2d(step, step)
+            name = str(node.target) if node.op == "call_module" else self.free(node.name)
+            with self.graph.inserting_before(node):
+                replacement = self.insert(name, layer, source)
+            replacement.meta["concrete"] = node.meta["concrete"]
+            self.follower.place[replacement] = self.follower.place[node]
+        node.replace_all_uses_with(replacement)
         self.graph.erase_node(node)
+
+    def folded_bins(self, node: fx.Node) -> tuple[Size, Size] | None:
+        """For a Linear layer that reads an adaptive pooling which was taken out: the map's size and the bins."""
+        before = node.all_input_nodes[0]
+        while before not in self.unfolded:
+            if kind_of(before, self.module) not in (
+                "reshape",
+                "permute",
+                "Permute",
+                "Dropout",
+                "Identity",
+                "contiguous",
+            ):
+                return None
+            before = before.all_input_nodes[0]
+        bins, _ = self.unfolded.pop(before)
+        return pair(shape_of(before)[2:]), bins
 
     def context_in_windows(self) -> None:
         for node in list(self.graph.nodes):
@@ -344,163 +357,3 @@ class Surgery:
             dropped=tuple(sorted(old - new)),
             fresh=tuple(sorted(new - old)),
         )
-
-
-def is_tensor(node: fx.Node) -> bool:
-    return isinstance(node.meta.get("concrete"), Tensor)
-
-
-def pools_maximum(node: fx.Node, module: fx.GraphModule) -> bool:
-    if node.op == "call_module":
-        return isinstance(module.get_submodule(str(node.target)), nn.AdaptiveMaxPool2d)
-    return "max" in str(getattr(node.target, "__name__", node.target))
-
-
-def lift_pool(work: Surgery, node: fx.Node) -> fx.Node:
-    """A pooling over the whole map: fixed, of the window's size and stride 1; or dropped."""
-    source = work.source(node)
-    place = work.before(node)
-    if not lay.holds(place.layout, "h") and not lay.holds(place.layout, "w"):
-        return lift_layout(work, node)
-    if place.geometry is None or not (lay.is_map(place.layout) or lay.holds(place.layout, "h")):
-        raise work.refused(node, f"pools a tensor of ({lay.names(place.layout)})")
-    if kind_of(node, work.module) == "reduce" and str(getattr(node.target, "__name__", node.target)) not in ("mean", "amax"):
-        raise work.refused(node, "reduces the map by other than its mean or maximum")
-    if work.pooling == "cell":
-        return source
-    size = place.geometry.size
-    if size == (1, 1):
-        return source
-    layer = nn.MaxPool2d(size, 1) if pools_maximum(node, work.module) else nn.AvgPool2d(size, 1)
-    name = str(node.target) if node.op == "call_module" else work.free(node.name)
-    return work.insert(name, layer, source)
-
-
-def lift_layout(work: Surgery, node: fx.Node) -> fx.Node:
-    """Flatten, reshape, permute, squeeze: the map stays as it is."""
-    return work.source(node)
-
-
-def lift_linear(work: Surgery, node: fx.Node) -> fx.Node:
-    """A Linear layer: a convolution whose kernel is the part of the map that it reads."""
-    source, run = work.source(node), work.before(node).layout[-1]
-    if node.op == "call_module":
-        name = str(node.target)
-        layer = work.module.get_submodule(name)
-        assert isinstance(layer, nn.Linear)
-        weight, bias = layer.weight, layer.bias
-        names = [f"{name}.weight"] + ([f"{name}.bias"] if bias is not None else [])
-    else:
-        raise work.refused(node, "is a Linear step without a layer of its own")
-    kernel, inputs = as_kernel(weight.detach(), run)
-    conv = nn.Conv2d(inputs, weight.shape[0], kernel.shape[2:], bias=bias is not None, dtype=weight.dtype, device=weight.device)
-    with torch.no_grad():
-        conv.weight.copy_(kernel)
-        if bias is not None and conv.bias is not None:
-            conv.bias.copy_(bias)
-    conv.weight.requires_grad_(weight.requires_grad)
-    work.reshaped += names[:1]
-    return work.insert(name, conv, source)
-
-
-def as_kernel(weight: Tensor, run: lay.Run) -> tuple[Tensor, int]:
-    """A (out, in) matrix whose inputs are laid out as `run` -> (out, C, h, w), and C."""
-    parts = weight.reshape(weight.shape[0], *(atom.size for atom in run))
-    last = {"h": 1, "w": 2}
-    order = sorted(range(len(run)), key=lambda i: (last.get(run[i].name, 0), channel_rank(run[i].name)))
-    sizes = {name: next((a.size for a in run if a.name == name), 1) for name in "hw"}
-    kernel = parts.permute(0, *(i + 1 for i in order)).reshape(weight.shape[0], -1, sizes["h"], sizes["w"])
-    return kernel.contiguous(), kernel.shape[1]
-
-
-def channel_rank(name: str) -> tuple[int, ...]:
-    """Parts of the channels in their order in the map: "c.0" before "c.1"."""
-    return tuple(int(part) for part in name.split(".")[1:])
-
-
-def lift_batch_norm(work: Surgery, node: fx.Node) -> fx.Node:
-    layer = work.module.get_submodule(str(node.target))
-    if isinstance(layer, nn.BatchNorm2d):
-        return lift_pointwise(work, node)
-    assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
-    if work.before(node).layout[1:] and lay.holds(work.before(node).layout[1:2], "h"):
-        raise work.refused(node, "normalizes each position by itself, before a Linear layer")
-    twin = nn.BatchNorm2d(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
-    twin.load_state_dict(layer.state_dict())
-    return work.insert(str(node.target), twin, work.source(node))
-
-
-def lift_layer_norm(work: Surgery, node: fx.Node) -> fx.Node:
-    layer = work.module.get_submodule(str(node.target))
-    if type(layer).__name__ != "LayerNorm" or len(work.before(node).layout) == 4 and not work.before(node).layout[2]:
-        return lift_pointwise(work, node)
-    assert isinstance(layer, nn.LayerNorm)
-    run = work.before(node).layout[-1]
-    if len(layer.normalized_shape) != 1 or any(atom.name in "hw" for atom in run):
-        raise work.refused(node, f"normalizes over ({' '.join(a.name for a in run)}), not over the channels alone")
-    twin = ChannelNorm(layer.normalized_shape, layer.eps, layer.elementwise_affine, bias=layer.bias is not None)
-    twin.load_state_dict(layer.state_dict())
-    return work.insert(str(node.target), twin, work.source(node))
-
-
-def lift_softmax(work: Surgery, node: fx.Node) -> fx.Node:
-    run = work.before(node).layout[-1]
-    if any(atom.name in "hw" for atom in run):
-        raise work.refused(node, "takes a softmax over positions")
-    make = F.log_softmax if "log" in kind_of(node, work.module).lower() else F.softmax
-    return work.graph.call_function(make, (work.source(node),), {"dim": 1})
-
-
-def lift_cat(work: Surgery, node: fx.Node) -> fx.Node:
-    tensors = [work.lifted[n] for n in node.all_input_nodes if n in work.lifted]
-    if len(tensors) != len(node.all_input_nodes):
-        raise work.refused(node, "joins the head with something else")
-    return work.graph.call_function(torch.cat, (tensors, 1))
-
-
-POINTWISE = frozenset(
-    "dropout relu relu6 gelu silu hardswish hardtanh hardsigmoid sigmoid tanh leaky_relu elu selu mish softplus prelu add sub mul "
-    "truediv neg contiguous clone float to detach abs exp iadd imul".split()
-)
-"""Functions and methods that act on each value by itself."""
-
-
-def lift_pointwise(work: Surgery, node: fx.Node) -> fx.Node:
-    """A step that acts on each cell by itself: the same step on the map."""
-    kind = kind_of(node, work.module)
-    if node.op == "call_module":
-        layer = work.module.get_submodule(str(node.target))
-        fitting = isinstance(layer, nn.Conv2d) or not list(layer.parameters()) or is_map_norm(layer)
-        if isinstance(layer, nn.Dropout1d | nn.Softmax2d | nn.GLU) or not fitting:
-            raise work.refused(node, "has no known fully convolutional form")
-    elif kind.rstrip("_") not in POINTWISE:
-        raise work.refused(node, "has no known fully convolutional form")
-    outside = [n for n in node.all_input_nodes if n not in work.lifted and not work.has_map(n)]
-    if outside:
-        raise work.refused(node, f"meets '{label(outside[0])}', which is no map")
-    copy_ = work.graph.node_copy(node, lambda n: work.lifted.get(n, n))
-    copy_.meta = {}
-    return copy_
-
-
-def is_map_norm(layer: nn.Module) -> bool:
-    name = type(layer).__name__
-    return isinstance(layer, nn.BatchNorm2d | nn.GroupNorm | nn.PReLU) or name.startswith("LayerNorm") and name != "LayerNorm"
-
-
-LIFTS: dict[str, Callable[[Surgery, fx.Node], fx.Node]] = {
-    "adaptive": lift_pool,
-    "reduce": lift_pool,
-    "reshape": lift_layout,
-    "permute": lift_layout,
-    "Permute": lift_layout,
-    "Identity": lift_layout,
-    "linear": lift_linear,
-    "BatchNorm1d": lift_batch_norm,
-    "LayerNorm": lift_layer_norm,
-    "Softmax": lift_softmax,
-    "softmax": lift_softmax,
-    "LogSoftmax": lift_softmax,
-    "log_softmax": lift_softmax,
-    "cat": lift_cat,
-}

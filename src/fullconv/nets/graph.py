@@ -1,0 +1,244 @@
+"""A network as a graph of its steps. Road: nets, after classifiers. In: a module and a size. Out: an fx graph.
+
+`trace` records what a network does at one size, on tensors without data, so that code which asks for shapes can be
+followed: `if x.shape[2] < 7` has an answer.
+"""
+
+from __future__ import annotations
+
+import copy
+import operator
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from fullconv.base.errors import FullconvError, GeometryError, SurgeryError
+
+Size = tuple[int, int]
+
+LEAVES: tuple[type[nn.Module], ...] = (
+    nn.modules.conv._ConvNd,
+    nn.modules.batchnorm._BatchNorm,
+    nn.LayerNorm,
+    nn.GroupNorm,
+    nn.Linear,
+    nn.modules.pooling._MaxPoolNd,
+    nn.modules.pooling._AvgPoolNd,
+    nn.modules.pooling._AdaptiveAvgPoolNd,
+    nn.modules.pooling._AdaptiveMaxPoolNd,
+)
+"""Subclasses of these (timm's Conv2dSame, BatchNormAct2d, LayerNorm2d, ...) stay one node."""
+LEAF_NAMES = frozenset({"StochasticDepth", "DropPath", "WindowContext", "ChannelNorm"})
+"""Other modules that stay one node: what they do in training must not be frozen at tracing."""
+
+BATCH = 2  # photos in the tensors without data: two, so that `squeeze()` does not take the batch away
+
+
+class Followed(fx.Proxy):
+    """A proxy that also holds what it stands for: a tensor without data, a size, a number."""
+
+    def __len__(self) -> int:
+        return len(value_of(self))
+
+    def __index__(self) -> int:
+        return operator.index(value_of(self))
+
+
+class Tracer(fx.Tracer):
+    """torch.fx's tracer, which also runs every step on tensors without data."""
+
+    def __init__(self, fake: FakeTensorMode, inputs: list[Tensor]) -> None:
+        super().__init__()
+        self.fake, self.inputs = fake, list(inputs)
+        self.running = False
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        named = type(m).__name__ in LEAF_NAMES
+        return named or isinstance(m, LEAVES) or super().is_leaf_module(m, module_qualified_name)
+
+    def call_module(
+        self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Any:
+        if self.running:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        return attr_val if self.running else super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def proxy(self, node: fx.Node) -> Followed:
+        return Followed(node, self)
+
+    def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **named: Any) -> Any:
+        proxy = super().create_proxy(kind, target, args, kwargs, *more, **named)
+        proxy.node.meta["concrete"] = self.run(kind, target, args, kwargs)
+        return proxy
+
+    def run(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
+        if kind == "placeholder":
+            return self.inputs.pop(0) if self.inputs else (args[0] if args else None)
+        args, kwargs = concretes(args), concretes(kwargs)
+        self.running = True
+        try:
+            with self.fake, torch.no_grad():
+                if kind == "call_module":
+                    return self.root.get_submodule(target).forward(*args, **kwargs)
+                if kind == "get_attr":
+                    return operator.attrgetter(target)(self.root)
+                if kind == "call_method":
+                    return getattr(args[0], target)(*args[1:], **kwargs)
+                return target(*args, **kwargs) if kind == "call_function" else None
+        finally:
+            self.running = False
+
+    def to_bool(self, obj: fx.Proxy) -> bool:
+        return bool(value_of(obj))
+
+    def iter(self, obj: fx.Proxy) -> Iterator[Any]:
+        follow: Any = obj
+        return iter([follow[i] for i in range(len(value_of(obj)))])
+
+    def keys(self, obj: fx.Proxy) -> Any:
+        return value_of(obj).keys()
+
+
+def value_of(proxy: fx.Proxy) -> Any:
+    return proxy.node.meta["concrete"]  # `.node` also makes the node of an attribute that was not yet used
+
+
+def concretes(value: Any) -> Any:
+    """The same arguments with each proxy or node replaced by what it stands for."""
+    if isinstance(value, fx.Proxy):
+        return value_of(value)
+    if isinstance(value, fx.Node):
+        return value.meta["concrete"]
+    if isinstance(value, (tuple, list)):
+        items = [concretes(v) for v in value]
+        return type(value)(items) if type(value) in (tuple, list) else tuple(items)
+    if isinstance(value, dict):
+        return {k: concretes(v) for k, v in value.items()}
+    if isinstance(value, slice):
+        return slice(concretes(value.start), concretes(value.stop), concretes(value.step))
+    return value
+
+
+def trace(network: nn.Module, size: Size) -> fx.GraphModule:
+    """What the network does, in evaluation mode, on a photo of `size` (rows, columns).
+
+    Module structure and parameter names are kept; parameters are shared with `network`, modules that are never used
+    (auxiliary heads) are left out. Each node's `meta["concrete"]` holds its tensor without data, for two photos.
+
+    Raises: SurgeryError naming what could not be followed.
+    """
+    if isinstance(network, fx.GraphModule):
+        graph_module = fx.GraphModule(network, copy.deepcopy(network.graph))
+        Shapes(graph_module, size).follow()
+        return graph_module
+    training = {name: module.training for name, module in network.named_modules()}
+    fake = FakeTensorMode(allow_non_fake_inputs=True)
+    tracer = Tracer(fake, [nothing(fake, network, size)])
+    try:
+        network.eval()
+        graph = tracer.trace(network)
+    except FullconvError:
+        raise
+    except Exception as error:  # whatever the network's own code raises is answered here, once
+        raise not_followed(network, size, tracer, error) from error
+    finally:
+        for name, module in network.named_modules():
+            module.training = training[name]
+    graph_module = fx.GraphModule(tracer.root, graph, type(network).__name__)
+    graph_module.graph.eliminate_dead_code()
+    dropout_as_modules(graph_module)
+    graph_module.recompile()
+    graph_module.delete_all_unused_submodules()
+    graph_module.train(network.training)
+    return graph_module
+
+
+def dropout_as_modules(graph_module: fx.GraphModule) -> None:
+    """F.dropout was seen in evaluation mode: a module in its place still drops in training."""
+    for node in list(graph_module.graph.nodes):
+        if node.op == "call_function" and node.target in (F.dropout, F.dropout2d):
+            share = node.args[1] if len(node.args) > 1 else node.kwargs.get("p", 0.5)
+            layer = nn.Dropout(share) if node.target is F.dropout else nn.Dropout2d(share)
+            graph_module.add_submodule(node.name, layer)
+            with graph_module.graph.inserting_before(node):
+                call = graph_module.graph.call_module(node.name, (node.args[0] if node.args else node.kwargs["input"],))
+            call.meta = dict(node.meta)
+            node.replace_all_uses_with(call)
+            graph_module.graph.erase_node(node)
+
+
+def nothing(fake: FakeTensorMode, network: nn.Module, size: Size) -> Tensor:
+    """The tensor without data that stands for the photos."""
+    weight = next((p for p in network.parameters() if p.is_floating_point()), None)
+    dtype = torch.float32 if weight is None else weight.dtype
+    channels = next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
+    with fake:
+        return torch.empty((BATCH, channels, *size), dtype=dtype, device="cpu" if weight is None else weight.device)
+
+
+def not_followed(network: nn.Module, size: Size, tracer: Tracer, error: Exception) -> SurgeryError:
+    graph: Any = getattr(tracer, "graph", None)
+    nodes = list(graph.nodes) if isinstance(graph, fx.Graph) else []
+    after = f" after '{label(nodes[-1])}'" if nodes else ""
+    return SurgeryError(
+        "the network must run on a photo of the window's size, by steps that torch.fx can follow",
+        f"{type(network).__name__} at {size[0]}x{size[1]} stopped{after}: {type(error).__name__}: {str(error)[:300]}",
+        "check the window; steps that depend on pixel values (not on shapes) cannot be followed",
+    )
+
+
+class Shapes(fx.Interpreter):
+    """Runs a graph on a photo of `size` without data and notes each node's value in its meta."""
+
+    def __init__(self, module: fx.GraphModule, size: Size) -> None:
+        super().__init__(module)
+        self.size = size
+        self.fake = FakeTensorMode(allow_non_fake_inputs=True)
+
+    def run_node(self, n: fx.Node) -> Any:
+        value = super().run_node(n)
+        n.meta["concrete"] = value
+        return value
+
+    def follow(self) -> None:
+        modules = list(self.module.modules())
+        training = [m.training for m in modules]
+        photo = nothing(self.fake, self.module, self.size)
+        try:
+            self.module.eval()
+            with self.fake, torch.no_grad():
+                self.run(photo)
+        except FullconvError:
+            raise
+        except Exception as error:
+            graph: Any = self.module.graph
+            done = [n for n in graph.nodes if "concrete" in n.meta]
+            last = label(done[-1]) if done else ""
+            raise GeometryError(
+                "every tensor of the network must have at least one cell",
+                f"a photo of {self.size[0]}x{self.size[1]} stops after '{last}': {str(error)[:200]}",
+                "give a larger size",
+            ) from error
+        finally:
+            for module, mode in zip(modules, training, strict=True):
+                module.training = mode
+
+
+def label(node: fx.Node) -> str:
+    """How messages and tables call a node: the module's path, else the node's own name."""
+    return str(node.target) if node.op in ("call_module", "get_attr") else node.name
+
+
+def spot(node: fx.Node) -> str:
+    """How errors call a node: its label, and for a step without a module of its own the module that it lies in."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    if node.op in ("call_module", "get_attr") or not stack:
+        return label(node)
+    return f"{stack[-1][0]} ({node.name})"
