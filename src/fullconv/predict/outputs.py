@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fullconv.base.errors import UsageError
 from fullconv.base.files import write_bytes
 from fullconv.labels.maps import colour_picture, write_index_png
 
@@ -60,6 +61,15 @@ def write_scores(prediction: Prediction, folder: Path, name: str) -> list[Path]:
     return written
 
 
+def spare_photos(photos: Sequence[Path], names: Sequence[str], folder: Path) -> None:
+    """Raises: UsageError if what is to be written would replace one of the photos."""
+    given = {photo.resolve() for photo in photos}
+    for name in names:
+        for path in (folder / f"{name}.png", folder / f"{name}_overlay.jpg"):
+            if path.resolve() in given:
+                raise UsageError("no photo may be overwritten", f"{path} is one of the photos", "--out with another folder")
+
+
 def overlay(photo: NDArray[np.uint8], prediction: Prediction) -> NDArray[np.uint8]:
     """(H, W, 3): each class's colour over the photo; the background, if there is one, stays as the photo is."""
     colours = colour_picture(prediction.labels, prediction.label_space)
@@ -86,7 +96,7 @@ def plain(name: str) -> str:
 
 
 def output_names(photos: Sequence[Path]) -> list[str]:
-    """One name a photo, no two alike and none that another's files would take.
+    """One name a photo, no two alike, capitals aside.
 
     The stem where it is the only one; else the folders in which the photos of that stem differ come before it
     (`a/street`, `b/street`), and where one folder holds both `street.jpg` and `street.png`, the suffix after it.
@@ -122,13 +132,8 @@ def _distinct(names: Sequence[str], photos: Sequence[Path]) -> list[str]:
     for name, photo in zip(names, photos, strict=True):
         best = name if counts.count(name.lower()) == 1 else f"{name}_{photo.suffix.lstrip('.').lower()}"
         number, free = 1, best
-        while free.lower() in {other.lower() for other in found} or _taken_by_another(free, found):
+        while free.lower() in {other.lower() for other in found}:
             number += 1
             free = f"{best}_{number}"
         found.append(free)
     return found
-
-
-def _taken_by_another(name: str, others: Sequence[str]) -> bool:
-    """Whether `name` and another's extra files would be one: `a_overlay` beside `a` (their label map and overlay differ)."""
-    return any(name.lower() == f"{other.lower()}_scores" or other.lower() == f"{name.lower()}_scores" for other in others)
