@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fullconv.base.errors import LayoutUnknown
 from fullconv.data.formats import paired, segnet, voc
-from fullconv.data.formats.folders import images_in, subfolders
+from fullconv.data.formats.folders import has_images, images_in, role_of, subfolders
 from fullconv.data.formats.listing import Listing, count, some
 
 # asked in this order: the first that recognises the folder reads it
@@ -88,16 +88,23 @@ def _contents(data: Path) -> str:
     folders, files = subfolders(data), [path for path in data.iterdir() if path.is_file()]
     if not folders and not files:
         return "nothing"
-    parts = [f"the folders {some((f.name + '/' for f in folders), 6)}"] if folders else []
+    parts = [f"the folders {some(map(_say_folder, folders), 6)}"] if folders else []
     images = len(images_in(data, deep=False))
     parts += [count(images, "image")] if images else []
     parts += [count(len(files) - images, "other file")] if len(files) > images else []
     return ", ".join(parts)
 
 
+def _say_folder(folder: Path) -> str:
+    return f"{folder.name}/" if has_images(folder) else f"{folder.name}/ (no image in it)"
+
+
 def _hint(data: Path) -> str:
-    if any(data.rglob("*.json")) or any(data.rglob("*.xml")):
-        return "turn the annotations (JSON, XML) into label maps first: one PNG a photo, one id a class"
+    kind = next((kind for kind in ("json", "xml") if any(data.rglob(f"*.{kind}"))), None)
+    if kind is None and any(role_of(path.parent.name).kind == "label" for path in data.rglob("*.txt")):
+        kind = "txt"
+    if kind:
+        return f"turn the annotations (.{kind}) into label maps first: one PNG a photo, one id a class"
     inside = subfolders(data)
     if len(inside) > 1 and all(images_in(folder, deep=False) for folder in inside):
         return "photos in DATA/images, label maps of the same names in DATA/masks; class folders go with --classifier-data"

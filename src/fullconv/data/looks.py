@@ -20,6 +20,7 @@ from fullconv.labels.held import Held
 
 _LOOKED_AT = 8
 _SUSPICIOUS = 4  # ids or colours; with fewer there is nothing between
+_MANY = 65  # a photo holds more; drawn noise of a few ids is none
 _RARE = 0.01  # a value on fewer pixels than this share of its map may be the blend of two others
 _LONELY = 0.75  # share of a region's pixels that have a neighbour of the same value; regions have nearly 1
 
@@ -64,13 +65,13 @@ def _look(facts: Sequence[PairFacts]) -> str | None:
     blends, lonely, pixels = 0, 0, 0
     for one in facts:
         values = _values(one.pair.label_map)
-        alike = _has_equal_neighbour(values)
-        rare = _is_rare(values)
-        pixels += values.size
-        blends += int(rare.sum())
-        lonely += int((rare & ~alike).sum())
-        if alike.mean() < _LONELY:
+        alone = ~_has_equal_neighbour(values)
+        if one.holds.distinct >= _MANY and alone.mean() > 1 - _LONELY:
             return PHOTO
+        between = _is_between(values)
+        pixels += values.size
+        blends += int(between.sum())
+        lonely += int((between & alone).sum())
     if blends and lonely > (1 - _LONELY) * blends and lonely > 1e-4 * pixels:
         return JPEG if any(one.holds.file_format == "JPEG" for one in facts) else SMOOTH
     return None
@@ -84,17 +85,28 @@ def _values(path: Path) -> NDArray[Any]:
 
 
 def _has_equal_neighbour(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether any of a pixel's eight neighbours has its value."""
     alike = np.zeros(values.shape, bool)
-    across, down = values[:, 1:] == values[:, :-1], values[1:] == values[:-1]
-    alike[:, 1:] |= across
-    alike[:, :-1] |= across
-    alike[1:] |= down
-    alike[:-1] |= down
+    for here, there in (
+        (np.s_[:, 1:], np.s_[:, :-1]),
+        (np.s_[1:], np.s_[:-1]),
+        (np.s_[1:, 1:], np.s_[:-1, :-1]),
+        (np.s_[1:, :-1], np.s_[:-1, 1:]),
+    ):
+        same = values[here] == values[there]
+        alike[here] |= same
+        alike[there] |= same
     return alike
 
 
-def _is_rare(values: NDArray[Any]) -> NDArray[np.bool_]:
-    _, which, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((counts < _RARE * values.size)[which].reshape(values.shape))
-
-
+def _is_between(values: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether a pixel's value is one of three or more rare ones that lie between common ones."""
+    found, which, counts = np.unique(values, return_inverse=True, return_counts=True)
+    common = counts >= _RARE * values.size
+    rare = ~common
+    if common.sum() < 2:
+        return np.zeros(values.shape, bool)
+    between = rare & (found > found[common].min()) & (found < found[common].max())
+    if between.sum() < 3:
+        return np.zeros(values.shape, bool)
+    return np.asarray(between[which].reshape(values.shape))

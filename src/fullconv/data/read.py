@@ -12,7 +12,7 @@ from pathlib import Path
 from fullconv.base.errors import LabelSpaceError, SizeMismatch, SplitError, UnknownLabel, UnreadableImage, UsageError
 from fullconv.data.detect import FORMATS, detect
 from fullconv.data.formats.listing import UNSPLIT, Listing, Pair, count, some
-from fullconv.data.formats.lists import by_lists, read_split_file
+from fullconv.data.formats.lists import apply_lists, apply_split_file
 from fullconv.data.looks import check_looks, diagnosis
 from fullconv.data.samples import Sample, SampleSet, Skipped
 from fullconv.data.split import Item, hold_out
@@ -58,7 +58,7 @@ def read_samples(
     asked_void = parse_void(void)
     root, layout, recognised = detect(Path(data))
     listing = FORMATS[layout][1](root)
-    listing = _with_split_file(listing, Path(splits)) if splits is not None else listing
+    listing = apply_split_file(listing, Path(splits)) if splits is not None else apply_lists(listing)
     notes, skipped = [recognised, *listing.notes], list(listing.skipped)
 
     facts, broken = _readable(survey(_once(listing.pairs())), skip_bad)
@@ -75,8 +75,9 @@ def read_samples(
         notes.append(_say_selected(space, chosen, others))
         space = chosen
 
+    known, pixels, empty = _with_pixels(known, space)
+    skipped += empty
     samples = {one.pair.name: _sample(one, space) for one in known}
-    pixels = {one.pair.name: _pixels(one, space) for one in known}
     parts, said = _split(listing, samples, known, pixels, seed)
     notes += said + _say_duplicates(parts, known)
     if skipped:
@@ -101,15 +102,6 @@ def read_samples(
 
 def _once(pairs: Sequence[Pair]) -> list[Pair]:
     return list({pair.name: pair for pair in pairs}.values())
-
-
-def _with_split_file(listing: Listing, path: Path) -> Listing:
-    lines = read_split_file(path)
-    rest = "leave" if "train" in lines else "train"
-    parts, missing, notes = by_lists(listing.pairs(), lines, path.name, rest=rest)
-    if not any(parts.values()):
-        raise SplitError("a splits file names samples that are there", f"{path} names none", "--splits with their stems")
-    return Listing(listing.layout, parts, (*listing.skipped, *missing), (*listing.notes, *notes), listing.places)
 
 
 def _readable(facts: Sequence[PairFacts | Broken], skip_bad: bool) -> tuple[list[PairFacts], list[Skipped]]:
@@ -293,6 +285,16 @@ def _say_selected(space: LabelSpace, chosen: LabelSpace, others: str) -> str:
 
 
 # ---- samples and splits ---------------------------------------------------------------------------------------------
+
+
+def _with_pixels(
+    facts: Sequence[PairFacts], space: LabelSpace
+) -> tuple[list[PairFacts], dict[str, tuple[int, ...]], list[Skipped]]:
+    """Drop samples that are void everywhere: there is nothing to learn and nothing to score in them."""
+    pixels = {one.pair.name: _pixels(one, space) for one in facts}
+    empty = [one for one in facts if not any(pixels[one.pair.name][:-1])]
+    skipped = [Skipped(o.pair.name, (o.pair.photo, o.pair.label_map), "void everywhere: no class to learn") for o in empty]
+    return [one for one in facts if any(pixels[one.pair.name][:-1])], pixels, skipped
 
 
 def _sample(one: PairFacts, space: LabelSpace) -> Sample:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,17 +21,34 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class SplitLists:
+    """Split lists that lie in a folder.
+
+    Args:
+        lines: split -> the names, file names or paths of its samples.
+        source: what the lists are called, for notes.
+        rest: what becomes of pairs that no list names: "leave" them out, or "train".
+    """
+
+    lines: Mapping[str, Sequence[str]]
+    source: str
+    rest: str = "leave"
+
+
+@dataclass(frozen=True)
 class Listing:
     """All pairs of a folder.
 
     Args:
         layout: the name of the format.
-        splits: "train", "val", "test" -> pairs; or "all" -> pairs where no split is given.
+        splits: "train", "val", "test" -> pairs; or "all" -> pairs where no split is given by folders.
+        lists: split lists in the folder, not yet applied to the pairs.
         places: folders in which a class file may lie.
     """
 
     layout: str
     splits: Mapping[str, tuple[Pair, ...]]
+    lists: tuple[SplitLists, ...]
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     places: tuple[Path, ...]

@@ -6,28 +6,52 @@ import csv
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from fullconv.base.errors import SplitError
 from fullconv.data.formats.folders import SPLIT_WORDS, index_of, lines_of, named_in, split_lists
-from fullconv.data.formats.listing import Pair, count, some
+from fullconv.data.formats.listing import UNSPLIT, Listing, Pair, SplitLists, count, some
 from fullconv.data.samples import Skipped
 
-Lines = Mapping[str, Sequence[str]]
+def apply_lists(listing: Listing) -> Listing:
+    """The listing with its split lists applied: to all pairs, or within each split folder."""
+    splits, skipped, notes = dict(listing.splits), list(listing.skipped), list(listing.notes)
+    for lists in listing.lists:
+        if UNSPLIT in splits:
+            splits, missing, said = by_lists(splits[UNSPLIT], lists)
+            skipped, notes = skipped + missing, notes + said
+            continue
+        for split, lines in lists.lines.items():
+            parts, missing, said = by_lists(splits[split], SplitLists({split: lines}, lists.source))
+            splits[split], skipped, notes = parts[split], skipped + missing, notes + said
+    return replace(listing, splits=splits, lists=(), skipped=tuple(skipped), notes=tuple(notes))
 
 
-def by_lists(
-    pairs: Sequence[Pair], lines: Lines, source: str, *, rest: str = "leave"
-) -> tuple[dict[str, tuple[Pair, ...]], list[Skipped], list[str]]:
+def apply_split_file(listing: Listing, path: Path) -> Listing:
+    """The listing with the splits of a file, whatever the folder says. Raises: SplitError."""
+    lines = read_split_file(path)
+    lists = SplitLists(lines, path.name, "leave" if "train" in lines else "train")
+    pairs = tuple({pair.name: pair for pair in listing.pairs()}.values())
+    splits, missing, notes = by_lists(pairs, lists)
+    if not any(splits.values()):
+        raise SplitError("a splits file names samples that are there", f"{path} names none", "--splits with their stems")
+    return replace(
+        listing,
+        splits=splits,
+        lists=(),
+        skipped=(*listing.skipped, *missing),
+        notes=(*listing.notes, *notes),
+    )
+
+
+def by_lists(pairs: Sequence[Pair], lists: SplitLists) -> tuple[dict[str, tuple[Pair, ...]], list[Skipped], list[str]]:
     """Sort pairs into splits by lists of names.
 
-    Args:
-        lines: split -> the names, file names or paths of its samples.
-        source: what the lists are called, for notes.
-        rest: what becomes of pairs that no list names: "leave" them out, or "train".
     Returns: the splits; what is named but not there; notes.
-    Raises: SplitError if a train sample is in another split too, or nothing that is named is there.
+    Raises: SplitError if a train sample is in another split too, or most of what is named is not there.
     """
+    lines, source, rest = lists.lines, lists.source, lists.rest
     by_name = {pair.name: pair for pair in pairs}
     index = index_of({pair.name: (pair.photo, pair.label_map) for pair in pairs})
     named = {split: [named_in(line, index) for line in entries] for split, entries in lines.items()}

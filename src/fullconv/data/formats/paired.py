@@ -14,6 +14,7 @@ from pathlib import Path
 from fullconv.base.errors import LayoutUnknown
 from fullconv.data.formats.folders import (
     LABEL_WORDS,
+    PHOTO_WORDS,
     Role,
     child,
     has_images,
@@ -22,8 +23,8 @@ from fullconv.data.formats.folders import (
     split_children,
     subfolders,
 )
-from fullconv.data.formats.listing import UNSPLIT, Listing, Pair, some
-from fullconv.data.formats.lists import by_lists, read_lists, read_split_file
+from fullconv.data.formats.listing import UNSPLIT, Listing, Pair, SplitLists, some
+from fullconv.data.formats.lists import read_lists, read_split_file
 from fullconv.data.formats.naming import unique_names
 from fullconv.data.formats.pairing import pair
 from fullconv.data.samples import Skipped
@@ -51,7 +52,7 @@ def recognise(root: Path) -> str | None:
 
 
 def list_pairs(root: Path) -> Listing:
-    """The pairs of every place, then sorted by split lists where there are any and no split folders."""
+    """The pairs of every place, with the split lists there are, unless folders are the splits."""
     splits: dict[str, tuple[Pair, ...]] = {}
     skipped: list[Skipped] = []
     notes: list[str] = []
@@ -62,27 +63,31 @@ def list_pairs(root: Path) -> Listing:
         splits[place.split] = found.pairs
         skipped += found.alone
         notes.append(found.note if place.split == UNSPLIT else f"{place.split}: {found.note}")
+    notes += _unused(root, places)
     splits = unique_names(splits)
-    if list(splits) == [UNSPLIT]:
-        splits, missing, said = _by_lists_found(root, splits[UNSPLIT])
-        skipped += missing
-        notes += said
+    lists = _lists(root) if list(splits) == [UNSPLIT] else ()
     folders = (root, *(p.maps for p in places if p.maps), *(p.photos for p in places))
-    return Listing("paired", splits, tuple(skipped), tuple(notes), tuple(dict.fromkeys(folders)))
+    return Listing("paired", splits, lists, tuple(skipped), tuple(notes), tuple(dict.fromkeys(folders)))
 
 
-def _by_lists_found(root: Path, pairs: tuple[Pair, ...]) -> tuple[dict[str, tuple[Pair, ...]], list[Skipped], list[str]]:
+def _lists(root: Path) -> tuple[SplitLists, ...]:
     for folder in (root, *filter(None, (child(root, name) for name in ("splits", "split", "lists", "ImageSets")))):
         inner = child(folder, "Segmentation") or folder
-        for name in ("splits.json", "split.json"):
-            if (inner / name).is_file():
-                return by_lists(pairs, read_split_file(inner / name), name)
-        lists = read_lists(inner)
-        if lists:
-            rest = "leave" if "train" in lists else "train"
-            source = "the lists of " + (f"{inner.name}/" if inner != root else "the folder")
-            return by_lists(pairs, lists, source, rest=rest)
-    return {UNSPLIT: pairs}, [], []
+        document = next((path for name in ("splits.json", "split.json") if (path := inner / name).is_file()), None)
+        lines = read_split_file(document) if document else read_lists(inner)
+        if lines:
+            source = document.name if document else f"the lists of {inner.name}/" if inner != root else "the folder's lists"
+            return (SplitLists(lines, source, "leave" if "train" in lines else "train"),)
+    return ()
+
+
+def _unused(root: Path, places: list[Place]) -> list[str]:
+    used = [folder for place in places for folder in (place.photos, place.maps) if folder]
+    return [
+        f"{folder.name}/ is not used: it has no label maps."
+        for folder in split_children(root).values()
+        if has_images(folder) and not any(path.is_relative_to(folder) for path in used)
+    ]
 
 
 def _places(root: Path) -> list[Place]:
@@ -95,20 +100,19 @@ def _in_two_folders(root: Path) -> list[Place]:
         role = role_of(path.name)
         if (role.split or role.kind) and has_images(path):
             by_role[role].append(path)
-    single = {role: _only(role, paths) for role, paths in by_role.items()}
     beside = [
-        Place(split, photos, single[Role(split, "label")])
+        Place(split, _only(photos, split), _only(by_role[Role(split, "label")], split))
         for split in ("train", "val", "test")
-        if Role(split, "label") in single
-        and (photos := single.get(Role(split, "photo"), single.get(Role(split, None))))
+        if by_role.get(Role(split, "label"))
+        and (photos := by_role.get(Role(split, "photo")) or by_role.get(Role(split, None)))
     ]
     if beside:
         return beside
-    photos_of = [path for role, path in single.items() if role.kind == "photo"]
-    maps_of = [path for role, path in single.items() if role.kind == "label"]
-    if len(photos_of) != 1 or len(maps_of) != 1:
+    photos_of = [path for role, paths in by_role.items() if role.kind == "photo" for path in paths]
+    maps_of = [path for role, paths in by_role.items() if role.kind == "label" for path in paths]
+    if not photos_of or not maps_of:
         return []
-    photos, maps = photos_of[0], maps_of[0]
+    photos, maps = _only(photos_of), _only(maps_of)
     inner = split_children(photos), split_children(maps)
     shared = [split for split in ("train", "val", "test") if split in inner[0] and split in inner[1]]
     if shared:
@@ -152,14 +156,16 @@ def _says_label(stem: str) -> bool:
     return bool(words) and (words[-1] in LABEL_WORDS or words[0] in LABEL_WORDS)
 
 
-def _only(role: Role, paths: list[Path]) -> Path:
-    if len(paths) == 1:
-        return paths[0]
-    what = {"label": "label maps", "photo": "photos", None: "images"}[role.kind]
+def _only(paths: list[Path], split: str | None = None) -> Path:
+    """The one folder, or the one of several whose name says nothing but what it holds."""
+    plain = [path for path in paths if re.sub(r"[^a-z]", "", path.name.lower()) in LABEL_WORDS | PHOTO_WORDS]
+    for choice in (paths, plain):
+        if len(choice) == 1:
+            return choice[0]
     raise LayoutUnknown(
-        f"one folder holds the {what}" + (f" of {role.split}" if role.split else ""),
-        f"{some(path.name + '/' for path in paths)} could all be it",
-        "move all but one of them elsewhere, or give the folder that holds just one",
+        "one folder holds the photos and one the label maps" + (f" of {split}" if split else ""),
+        f"{some(path.name + '/' for path in paths)} could all be the same of the two",
+        "move all but one of them elsewhere",
     )
 
 

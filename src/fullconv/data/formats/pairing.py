@@ -5,6 +5,7 @@ Road: data, below the formats. In: paths. Out: pairs and what is left over. Know
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -60,7 +61,9 @@ def pair(photos: Sequence[Path], maps: Sequence[Path], *, photo_root: Path, map_
         )
     for cores, what, other in ((by_core[0], "photo", "label map"), (by_core[1], "label map", "photo")):
         _check_single({core: cores[core] for core in shared}, what, other)
-    pairs = tuple(Pair(core, by_core[0][core][0], by_core[1][core][0]) for core in shared)
+    pairs = tuple(
+        Pair(_stem(by_core[0][core][0], photo_root), by_core[0][core][0], by_core[1][core][0]) for core in shared
+    )
     used = {path for item in pairs for path in (item.photo, item.label_map)}
     alone = (*_alone(photos, used, "photo without a label map"), *_alone(maps, used, "label map without a photo"))
     return Pairing(pairs, alone, _say(len(pairs), rule, alone))
@@ -69,8 +72,13 @@ def pair(photos: Sequence[Path], maps: Sequence[Path], *, photo_root: Path, map_
 def _stems(paths: Iterable[Path], root: Path) -> dict[str, list[Path]]:
     stems: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
-        stems[path.relative_to(root).with_suffix("").as_posix()].append(path)
+        stems[_stem(path, root)].append(path)
     return stems
+
+
+def _stem(path: Path, root: Path) -> str:
+    # one spelling for accented letters: some systems write them as letter and accent
+    return unicodedata.normalize("NFC", path.relative_to(root).with_suffix("").as_posix())
 
 
 def _rule(photos: Sequence[str], maps: Sequence[str]) -> tuple[Affix, Affix]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fullconv.data.formats.folders import SPLIT_WORDS, has_images, images_in, split_lists, subfolders
-from fullconv.data.formats.listing import Listing, Pair, count
-from fullconv.data.formats.lists import by_lists, read_lists
+from fullconv.data.formats.folders import SPLIT_WORDS, has_images, images_in, lines_of, split_lists, subfolders
+from fullconv.data.formats.listing import Listing, Pair, SplitLists
 from fullconv.data.formats.naming import unique_names
 from fullconv.data.formats.pairing import pair
 from fullconv.data.samples import Skipped
@@ -29,15 +28,14 @@ def list_pairs(root: Path) -> Listing:
         found = pair(images_in(photos), images_in(maps), photo_root=photos, map_root=maps)
         splits[split], skipped, notes = found.pairs, [*skipped, *found.alone], [*notes, f"{split}: {found.note}"]
     splits = unique_names(splits)
-    for split, lines in read_lists(root).items():
+    lists = []
+    for split, path in split_lists(root).items():
         if split in splits:
-            parts, missing, said = by_lists(splits[split], {split: lines}, split_lists(root)[split].name)
-            splits[split], skipped, notes = parts[split], [*skipped, *missing], [*notes, *said]
+            lists.append(SplitLists({split: lines_of(path)}, path.name))
         else:
-            notes.append(f"{split_lists(root)[split].name} not used: there is no folder {split}/ with {split}{_ENDING}/"
-                         f" ({count(len(lines), 'line')}).")
+            notes.append(f"{path.name} is not used: there is no {split}/ with {split}{_ENDING}/.")
     places = (root, *(maps for _, maps in _folders(root).values()))
-    return Listing("segnet", splits, tuple(skipped), tuple(notes), places)
+    return Listing("segnet", splits, tuple(lists), tuple(skipped), tuple(notes), places)
 
 
 def _folders(root: Path) -> dict[str, tuple[Path, Path]]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from fullconv.data.formats.folders import child, has_images, images_in, lines_of
-from fullconv.data.formats.listing import UNSPLIT, Listing, Pair, count
-from fullconv.data.formats.lists import by_lists, read_lists
+from fullconv.data.formats.listing import UNSPLIT, Listing, SplitLists, count
+from fullconv.data.formats.lists import read_lists
 from fullconv.data.formats.pairing import pair
 
 _LABEL_FOLDERS = ("SegmentationClass", "SegmentationClassPNG", "SegmentationClassAug", "SegmentationClassRaw")
@@ -29,12 +29,10 @@ def list_pairs(root: Path) -> Listing:
     notes = [found.note]
     unlabelled = [item for item in found.alone if item.files[0].is_relative_to(photos)]
     skipped = [item for item in found.alone if item not in unlabelled]
-    splits: dict[str, tuple[Pair, ...]] = {UNSPLIT: found.pairs}
+    found_lists: tuple[SplitLists, ...] = ()
     if lists:
         lines, unlabelled_test = _without_unlabelled(lists, {item.name for item in unlabelled})
-        splits, missing, said = by_lists(found.pairs, lines, "ImageSets/Segmentation")
-        skipped += missing
-        notes += said
+        found_lists = (SplitLists(lines, "ImageSets/Segmentation"),)
         if unlabelled_test:
             notes.append(f"{count(unlabelled_test, 'photo')} of test have no label map: not used.")
         if unlabelled:
@@ -42,10 +40,8 @@ def list_pairs(root: Path) -> Listing:
     else:
         skipped += unlabelled
         only = _trainval(root)
-        if only:
-            parts, missing, said = by_lists(found.pairs, {UNSPLIT: only}, "trainval.txt")
-            splits, skipped, notes = {UNSPLIT: parts[UNSPLIT]}, skipped + missing, notes + said
-    return Listing("voc", {k: v for k, v in splits.items() if v}, tuple(skipped), tuple(notes), (root, maps))
+        found_lists = (SplitLists({UNSPLIT: only}, "trainval.txt"),) if only else ()
+    return Listing("voc", {UNSPLIT: found.pairs}, found_lists, tuple(skipped), tuple(notes), (root, maps))
 
 
 def _sets(root: Path) -> Path | None:
