@@ -7,7 +7,7 @@ Only this module knows all stations. A step reads what the step before wrote; wh
 
 from __future__ import annotations
 
-import copy
+import os
 import platform
 import statistics
 import time
@@ -29,6 +29,7 @@ from fullconv.data.fingerprint import Fingerprint, fingerprint
 from fullconv.data.formats.class_folders import ClassFolders, read_class_folders
 from fullconv.data.read import read_samples
 from fullconv.data.samples import Sample, SampleSet
+from fullconv.data.scenes import write_scenes
 from fullconv.measure.classification import multi_label_scores, single_label_scores
 from fullconv.measure.compare import compare
 from fullconv.measure.evaluate import evaluate_with
@@ -43,6 +44,7 @@ from fullconv.predict.classify import middle_window, window_scores
 from fullconv.predict.photo import predict_photo
 from fullconv.report.pages import Example, write_report
 from fullconv.train import plan as planning
+from fullconv.train.baselines import nearest_colour, patch_forest
 from fullconv.train.classifier import Windows, classifier_steps
 from fullconv.train.loop import training_steps
 from fullconv.train.plan import Decision
@@ -58,7 +60,10 @@ STAGES = {
     "4s": ("32s", "16s", "8s", "4s"),
 }
 BUILDERS = {"32s": fcn32s, "16s": fcn16s, "8s": fcn8s, "4s": fcn4s}
+BASELINES = {"nearest colour": nearest_colour, "random forest on 15x15 patches": patch_forest}
 CLASSIFIER_SHARE = {"class folders": 0.2, "windows": 0.08}  # of the seconds for training
+DEMO_TRAIN, DEMO_VAL, DEMO_MINUTES = 160, 40, 2.5
+PROOF_PHOTOS = 4
 SHOWN = 3  # best, median and worst samples in the report, of each
 
 
@@ -99,12 +104,13 @@ class Run:
     say: Callable[[str], None]
 
 
-def run(asked: Asked, *, say: Callable[[str], None] = lambda _: None) -> Path:
+def run(asked: Asked, *, say: Callable[[str], None] = lambda _: None, baselines: Sequence[str] = ()) -> Path:
     """Go the whole road; the same call goes on where a stopped one was.
 
     Args:
         asked: data, output folder and choices.
         say: takes the sentences that tell a person what is done and why.
+        baselines: names in BASELINES of segmenters without a network, to be scored on val beside the FCN.
     Returns: the path of report.html.
     Raises: DataError, WeightsError, SurgeryError, TrainingError, DiskFull.
     """
@@ -132,10 +138,25 @@ def run(asked: Asked, *, say: Callable[[str], None] = lambda _: None) -> Path:
         stages.append(row)
     assert net is not None and best is not None
     save_bundle(net, asked.out / "bundle", recipe=plan.recipe.to_json(), scores=best.to_json())
-    _write_run(this, stages, clock)
+    _write_run(this, stages, [_baseline(this, name) for name in baselines], clock)
     report = write_report(asked.out, _examples(net, this.samples.val, best))
     say(f"report: {report}")
     return report
+
+
+def demo(out: Path, *, say: Callable[[str], None] = lambda _: None) -> Path:
+    """The whole road on drawn scenes: nothing is downloaded.
+
+    Args:
+        out: gets `scenes/` (the samples) and `run/`.
+        say: as in `run`.
+    Returns: the path of report.html.
+    """
+    scenes = out / "scenes"
+    if not (scenes / "classes.txt").exists():
+        say(f"drawing {DEMO_TRAIN + DEMO_VAL} scenes into {scenes}")
+        write_scenes(scenes, train=DEMO_TRAIN, val=DEMO_VAL)
+    return run(Asked(data=scenes, out=out / "run", minutes=DEMO_MINUTES), say=say, baselines=tuple(BASELINES))
 
 
 def evaluate(net: SegmentationNet, samples: Sequence[Sample]) -> Scores:
@@ -216,7 +237,7 @@ def _plan(this: Run, classifier: Classifier, seen: Fingerprint) -> Plan:
     for decision in document["decisions"]:
         this.say(f"plan: {decision['name']} = {decision['value']}  ({decision['evidence']})")
     base = recipe(this.asked.recipe)
-    chosen = {name: values[name] for name in ("precision", "channels_last") if name in values}
+    chosen = {name: values[name] for name in ("precision", "channels_last", "workers") if name in values}
     if base.crop:
         chosen |= {"crop": tuple(values["crop"]), "batch": values["batch"], "class_weights": tuple(values["class_weights"])}
         chosen |= {"class_aware": values["class_aware"], "crop_class_weights": tuple(values["class_weights"])}
@@ -238,7 +259,7 @@ def _new_plan(this: Run, classifier: Classifier, seen: Fingerprint) -> dict[str,
     crop = planning.plan_crop(seen)
     decisions = [crop, planning.plan_balance([one.share for one in seen.classes])]
     decisions.append(_class_aware(decisions[1].value))
-    converted = convolutionalize(copy.deepcopy(classifier.network), classifier.window)
+    converted = convolutionalize(classifier.network, classifier.window)
     net = _build(STAGES[asked.head][-1], classifier, converted, this.samples, None)
     rows = list(
         progress(
@@ -248,6 +269,7 @@ def _new_plan(this: Run, classifier: Classifier, seen: Fingerprint) -> dict[str,
         )
     )
     decisions += planning.plan_machine(rows, recipe("modern"))
+    decisions.append(planning.plan_workers(next(net.parameters()).device.type, os.cpu_count() or 1))
     batch = next(one.value for one in decisions if one.name == "batch")
     reserve = _reserve(net, this.samples.val, len(STAGES[asked.head]))
     decisions.append(reserve)
@@ -342,6 +364,7 @@ def _train_classifier(this: Run, plan: Plan, classifier: Classifier, clock: _Clo
         batch=16,
         precision=plan.recipe.precision,
         channels_last=plan.recipe.channels_last,
+        workers=plan.recipe.workers,
         pretrained_rate=plan.recipe.pretrained_rate,
         scale=(0.9, 1.8),
         mirror=0.5,
@@ -373,8 +396,10 @@ def _measure_classifier(this: Run, classifier: Classifier) -> Any:
     return multi_label_scores(names, np.array(truth), np.array(scores))
 
 
-def _proof_photos(this: Run, classifier: Classifier) -> list[np.ndarray]:
-    return [middle_window(sample.read()[0], classifier.window) for sample in this.samples.val[:4]]
+def _proof_photos(this: Run, classifier: Classifier) -> torch.Tensor:
+    """(n, 3, h, w) prepared windows of val photos."""
+    windows = [middle_window(sample.read()[0], classifier.window) for sample in this.samples.val[:PROOF_PHOTOS]]
+    return torch.stack([classifier.preparation.prepare(window) for window in windows])
 
 
 def _proof_sentence(converted: Converted) -> str:
@@ -424,13 +449,13 @@ def _stage(
 def _build(
     name: str, classifier: Classifier, converted: Converted, samples: SampleSet, start: SegmentationNet | None
 ) -> SegmentationNet:
-    own = copy.deepcopy(converted)  # a stage trains its own weights: the one before must stay as it is
-    backbone = {"name": classifier.name, "classes": classifier.classes}
+    names = classifier.class_names
+    backbone = {"name": classifier.name, "classes": len(names) if names else None}
     space, preparation = samples.label_space, classifier.preparation
     net = (
-        sharp(own, label_space=space, preparation=preparation, backbone=backbone)
+        sharp(converted, label_space=space, preparation=preparation, backbone=backbone)
         if name == "sharp"
-        else BUILDERS[name](own, label_space=space, preparation=preparation, backbone=backbone, start=start)
+        else BUILDERS[name](converted, label_space=space, preparation=preparation, backbone=backbone, start=start)
     )
     return net.to(next(classifier.network.parameters()).device)
 
@@ -458,12 +483,21 @@ def _drain(stage: Stage, steps: Any) -> None:
 # --- what the run leaves behind -----------------------------------------------------------------------------------------
 
 
-def _write_run(this: Run, stages: list[dict[str, Any]], clock: _Clock) -> None:
+def _baseline(this: Run, name: str) -> dict[str, Any]:
+    began = time.perf_counter()
+    scores = evaluate_with(BASELINES[name](this.samples.train, seed=this.asked.seed), this.samples.val)
+    this.say(f"{name}: mean IoU {scores.mean_iou:.3f}")
+    interval, seconds = list(scores.mean_iou_interval), round(time.perf_counter() - began, 1)
+    return {"name": name, "mean_iou": scores.mean_iou, "interval": interval, "seconds": seconds}
+
+
+def _write_run(this: Run, stages: list[dict[str, Any]], baselines: list[dict[str, Any]], clock: _Clock) -> None:
     document = {
         "schema": RUN_SCHEMA,
         "asked": this.asked.to_json(),
         "seed": this.asked.seed,
         "stages": stages,
+        "baselines": baselines,
         "seconds": round(time.monotonic() - clock.began, 1),
         "peak_bytes": planning.peak_bytes(),
         "versions": {name: version(name) for name in ("fullconv", "torch", "torchvision", "timm", "numpy")},

@@ -76,10 +76,11 @@ def command(
     if as_json:
         click.echo((out / "run.json").read_text(encoding="utf-8").strip())
     else:
-        _say_end(out, report)
+        say_end(out, report)
 
 
-def _say_end(out: Path, report: Path) -> None:
+def say_end(out: Path, report: Path) -> None:
+    """Print the table of scores and where everything lies."""
     from fullconv.base.files import read_json
     from fullconv.measure.table import scores_table
 

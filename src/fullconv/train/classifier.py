@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from fullconv.base import seeds
 from fullconv.base.images import read_photo
@@ -111,6 +111,13 @@ def classifier_steps(
         loss=F.cross_entropy if labelled else F.binary_cross_entropy_with_logits,
         targets=len,
         watch=Watch(steps=recipe.steps, classes=classes, void=NO_VOID, weights=None) if labelled and classes < NO_VOID else None,
-        pretrained=frozenset(classifier.pretrained),
+        pretrained=_pretrained(classifier.network),
     )
     yield from optimise(classifier.network, task, recipe, seed=seed, checkpoint=checkpoint, until=until)
+
+
+def _pretrained(network: nn.Module) -> frozenset[str]:
+    """All parameters but those of the last layer, which is fresh."""
+    names = [name for name, _ in network.named_parameters()]
+    last = names[-1].rpartition(".")[0]
+    return frozenset(name for name in names if name.rpartition(".")[0] != last)

@@ -73,13 +73,13 @@ class Measured:
 
 def plan_crop(fingerprint: Fingerprint) -> Decision:
     """The largest multiple of 32 below 0.9 of the median short side, 64 to 320."""
-    short = statistics.median(min(size) for size in fingerprint.sizes)
+    short = statistics.median(min(size) for size, photos in fingerprint.sizes for _ in range(photos))
     crop = max(2 * GRID, min(LARGEST_CROP, int(0.9 * short) // GRID * GRID))
     return Decision(
         "crop",
         [crop, crop],
         f"the largest multiple of {GRID} up to 0.9 of the median short side, at most {LARGEST_CROP}",
-        f"median short side {short:.0f} pixels over {len(fingerprint.sizes)} photos",
+        f"median short side {short:.0f} pixels over {fingerprint.photos} photos",
         "recipe(...).crop from Python",
     )
 
@@ -107,11 +107,11 @@ def measure_machine(network: nn.Module, *, crop: tuple[int, int], classes: int, 
 
     Takes a few seconds. Classification networks (scores N x K) are measured with one label an image.
     """
-    small = (max(GRID, crop[0] // 2 // GRID * GRID), max(GRID, crop[1] // 2 // GRID * GRID))
+
     rows = []
     for precision in ("fp32", "bf16"):
         for channels_last in (False, True):
-            rows.append(_measured(network, replace(recipe, precision=precision, channels_last=channels_last, batch=4), small, classes))
+            rows.append(_measured(network, replace(recipe, precision=precision, channels_last=channels_last, batch=4), crop, classes))
             yield rows[-1]
     best = max(rows, key=lambda row: row.images_per_second)
     for batch in (4, 8, 16):
@@ -182,6 +182,17 @@ def plan_machine(rows: Sequence[Measured], recipe: Recipe) -> list[Decision]:
             "batch", batch.batch, f"{recipe.batch}, unless another is over 15% faster an image", f"images a second: {said_sizes}", how
         ),
     ]
+
+
+def plan_workers(device: str, cores: int) -> Decision:
+    """Processes that make batches ahead: one on a CPU, which the network shares with them; several beside a GPU."""
+    return Decision(
+        "workers",
+        1 if device == "cpu" else max(1, min(8, cores - 1)),
+        "1 where the network itself uses every core; beside a GPU all cores but one, at most 8",
+        f"{cores} cores, the network runs on {device}",
+        "recipe(...).workers from Python",
+    )
 
 
 def images_per_second(rows: Sequence[Measured], batch: int) -> float:

@@ -1,0 +1,176 @@
+"""The loop: equal bit for bit however often it is stopped, and quick to say what went wrong."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from fullconv.base.errors import TrainingError
+from fullconv.data.samples import SampleSet
+from fullconv.train import loop
+from fullconv.train.checkpoint import checkpoint_step
+from fullconv.train.loop import training_steps
+from fullconv.train.recipe import Recipe, recipe
+from tests.train.conftest import tiny_net
+
+SHORT = replace(recipe("modern"), steps=12, batch=2, crop=(32, 32), precision="fp32", workers=0)
+
+
+def trained(samples: SampleSet, how: Recipe, checkpoint: Path | None = None, until: int | None = None) -> dict[str, Tensor]:
+    net = tiny_net(samples.label_space)
+    for _ in training_steps(net, samples.train, recipe=how, checkpoint=checkpoint, until=until):
+        pass
+    return net.state_dict()
+
+
+def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
+    different = [name for name in left if not torch.equal(left[name], right[name])]
+    if different or left.keys() != right.keys():
+        raise AssertionError(f"{len(different)} tensors differ: {different[:3]}")
+
+
+@pytest.mark.parametrize("name", ["modern", "paper", "paper-accumulated"])
+def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(scenes: SampleSet, tmp_path: Path, name: str) -> None:
+    how = replace(recipe(name), steps=6, workers=0, crop=(32, 32) if name == "modern" else None, accumulate=1 if name != "paper-accumulated" else 3)
+    how = replace(how, batch=2) if name == "modern" else how
+    whole = trained(scenes, how)
+    for stop in (1, 4):
+        trained(scenes, how, tmp_path / f"{stop}", until=stop)
+        assert_equal(trained(scenes, how, tmp_path / f"{stop}"), whole)
+
+
+def test_another_seed_or_order_gives_other_weights(scenes: SampleSet) -> None:
+    other = tiny_net(scenes.label_space)
+    for _ in training_steps(other, scenes.train, recipe=SHORT, seed=1):
+        pass
+    with pytest.raises(AssertionError, match="tensors differ"):
+        assert_equal(trained(scenes, SHORT), other.state_dict())
+
+
+def test_worker_processes_change_nothing(scenes: SampleSet) -> None:
+    assert_equal(trained(scenes, replace(SHORT, workers=2)), trained(scenes, SHORT))
+
+
+def test_the_rate_does_not_jump_on_resume(scenes: SampleSet, tmp_path: Path) -> None:
+    net = tiny_net(scenes.label_space)
+    whole = [step.rate for step in training_steps(net, scenes.train, recipe=SHORT)]
+    first = [s.rate for s in training_steps(tiny_net(scenes.label_space), scenes.train, recipe=SHORT, checkpoint=tmp_path / "c", until=5)]
+    rest = [s.rate for s in training_steps(tiny_net(scenes.label_space), scenes.train, recipe=SHORT, checkpoint=tmp_path / "c")]
+    assert first + rest == whole
+
+
+def test_a_finished_stage_does_no_step_and_gives_its_weights(scenes: SampleSet, tmp_path: Path) -> None:
+    done = trained(scenes, SHORT, tmp_path / "c")
+    net = tiny_net(scenes.label_space, seed=7)
+    assert list(training_steps(net, scenes.train, recipe=SHORT, checkpoint=tmp_path / "c")) == []
+    assert_equal(net.state_dict(), done)
+
+
+def test_a_checkpoint_of_another_recipe_is_not_taken_up(scenes: SampleSet, tmp_path: Path) -> None:
+    trained(scenes, SHORT, tmp_path / "c", until=5)
+    net = tiny_net(scenes.label_space)
+    steps = list(training_steps(net, scenes.train, recipe=replace(SHORT, rate=1e-4), checkpoint=tmp_path / "c"))
+    assert steps[0].step == 1
+
+
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
+def test_a_broken_checkpoint_starts_anew(scenes: SampleSet, tmp_path: Path, damage: bytes | None) -> None:
+    trained(scenes, SHORT, tmp_path / "c", until=5)
+    whole = (tmp_path / "c").read_bytes()
+    (tmp_path / "c").write_bytes(whole[: len(whole) // 2] if damage is None else damage)
+    assert checkpoint_step(tmp_path / "c") == 0 or damage is None
+    assert_equal(trained(scenes, SHORT, tmp_path / "c"), trained(scenes, SHORT))
+
+
+KILLED = """
+import sys, time
+from pathlib import Path
+from fullconv.data.read import read_samples
+from fullconv.train import loop
+from tests.train.test_loop import SHORT, trained
+from tests.train.conftest import tiny_net
+import torch
+torch.set_num_threads(1)
+loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+samples = read_samples(Path(sys.argv[1]))
+net = tiny_net(samples.label_space)
+print("ready", flush=True)
+for step in loop.training_steps(net, samples.train, recipe=SHORT, checkpoint=Path(sys.argv[2])):
+    time.sleep(0.05)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX signal")
+def test_killed_at_20_random_moments_the_weights_are_the_same(scenes: SampleSet, tmp_path: Path) -> None:
+    checkpoint, moments = tmp_path / "c", random.Random(5)
+    root = Path(__file__).parents[2]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(root / "src"), str(root)])}
+    reached = []
+    for _ in range(20):
+        process = subprocess.Popen(
+            [sys.executable, "-c", KILLED, str(scenes.root), str(checkpoint)], cwd=root, env=environment, stdout=subprocess.PIPE
+        )
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"ready\n"
+        time.sleep(moments.uniform(0.0, 0.12))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+        reached.append(checkpoint_step(checkpoint))
+    assert reached == sorted(reached)
+    assert 0 < reached[-1], "some kill must have come after a checkpoint, or this test shows nothing"
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        assert_equal(trained(scenes, SHORT, checkpoint), trained(scenes, SHORT))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_a_loss_that_is_not_a_number_stops_at_once(scenes: SampleSet) -> None:
+    with pytest.raises(TrainingError, match="finite number"):
+        trained(scenes, replace(SHORT, rate=float("nan"), clip=0.0))
+
+
+def test_a_flat_run_stops_after_a_third(scenes: SampleSet) -> None:
+    with pytest.raises(TrainingError, match=r"guessing by class shares|more than one class"):
+        trained(scenes, replace(SHORT, rate=0.0, steps=90))
+
+
+def test_one_class_everywhere_is_named(scenes: SampleSet) -> None:
+    net = tiny_net(scenes.label_space)
+    with torch.no_grad():
+        net.network.score.bias[2] = 30.0  # type: ignore[union-attr, operator]
+    with pytest.raises(TrainingError, match="every pixel is called class 2"):
+        list(training_steps(net, scenes.train, recipe=replace(SHORT, rate=1e-6, steps=90)))
+
+
+def test_the_wait_for_data_stands_in_the_journal(scenes: SampleSet) -> None:
+    step = next(iter(training_steps(tiny_net(scenes.label_space), scenes.train, recipe=SHORT)))
+    assert 0 <= step.to_json()["wait_share"] <= 1
+    assert step.to_json()["images"] == SHORT.batch
+
+
+def test_loop_leaves_the_callers_randomness_alone(scenes: SampleSet) -> None:
+    torch.manual_seed(4)
+    expected = torch.rand(3)
+    torch.manual_seed(4)
+    steps = training_steps(tiny_net_quietly(scenes), scenes.train, recipe=SHORT)
+    next(steps)
+    assert torch.equal(torch.rand(3), expected)
+    steps.close()
+
+
+def tiny_net_quietly(samples: SampleSet) -> loop.SegmentationNet:
+    with torch.random.fork_rng(devices=[]):
+        return tiny_net(samples.label_space)
