@@ -45,7 +45,7 @@ def paired(
     maps: str = "masks/{}.png",
     first: int = 0,
 ) -> Path:
-    """A folder of pairs 0000, 0001, ... each with all of `ids`; `photos` and `maps` are paths with a place for the stem."""
+    """A folder of pairs 0000, 0001, ... each with all of `ids`; `photos`, `maps`: paths with a place for the stem."""
     for index in range(first, first + number):
         photo(root / photos.format(f"{index:04d}"), index)
         label_map(root / maps.format(f"{index:04d}"), blocks(ids))

@@ -26,7 +26,9 @@ def found(samples: SampleSet) -> list[int]:
     return sorted({int(value) for sample in samples.split("all") for value in np.unique(sample.read()[1])})
 
 
-def with_maps(root: Path, values: np.ndarray, number: int = 4, suffix: str = "png", palette: list[int] | None = None) -> Path:
+def with_maps(
+    root: Path, values: np.ndarray, number: int = 4, suffix: str = "png", palette: list[int] | None = None
+) -> Path:
     for index in range(number):
         photo(root / f"images/{index}.jpg", index)
         label_map(root / f"masks/{index}.{suffix}", values, palette)
@@ -103,7 +105,9 @@ def test_opacity_beside_colours_is_left_out_of_account_and_said(tmp_path: Path) 
 
 
 def test_palette_indexes_are_ids_whatever_the_colours(tmp_path: Path) -> None:
-    samples = read_samples(with_maps(tmp_path, blocks((0, 1, 4)), palette=[9, 9, 9, 250, 0, 0, 0, 0, 0, 0, 0, 0, 0, 200, 0]))
+    samples = read_samples(
+        with_maps(tmp_path, blocks((0, 1, 4)), palette=[9, 9, 9, 250, 0, 0, 0, 0, 0, 0, 0, 0, 0, 200, 0])
+    )
     assert samples.label_space.names == ("class_0", "class_1", "class_4")
     assert samples.label_space.colours == ((9, 9, 9), (250, 0, 0), (0, 200, 0))
 
@@ -122,7 +126,10 @@ def test_palettes_that_differ_make_colours_count(tmp_path: Path) -> None:
 
 def test_voc_palette_outside_the_voc_layout_says_nothing_of_voc(tmp_path: Path) -> None:
     palette = [channel for colour in VOC_21.colours for channel in colour]
-    assert read_samples(with_maps(tmp_path, blocks((0, 8)), palette=palette)).label_space.names == ("class_0", "class_8")
+    assert read_samples(with_maps(tmp_path, blocks((0, 8)), palette=palette)).label_space.names == (
+        "class_0",
+        "class_8",
+    )
 
 
 def test_a_scale_of_greys_up_to_255_is_ambiguous(tmp_path: Path) -> None:
@@ -191,7 +198,9 @@ def test_label_maps_saved_as_jpeg_are_named(tmp_path: Path) -> None:
 
 
 def test_jpeg_that_kept_its_ids_is_read_and_said(tmp_path: Path) -> None:
-    samples = read_samples(with_maps(tmp_path, np.repeat(np.repeat(np.eye(4, dtype=np.uint8) * 255, 8, 0), 8, 1)[:24, :32], suffix="jpg"))
+    samples = read_samples(
+        with_maps(tmp_path, np.repeat(np.repeat(np.eye(4, dtype=np.uint8) * 255, 8, 0), 8, 1)[:24, :32], suffix="jpg")
+    )
     assert samples.label_space.names == ("background", "object")
     assert "JPEG" in said(samples)
 
@@ -407,7 +416,9 @@ def test_a_label_map_of_another_aspect_is_skipped_and_listed(tmp_path: Path) -> 
     paired(tmp_path)
     label_map(tmp_path / "masks/0001.png", blocks((0, 1, 2), (24, 33)))
     samples = read_samples(tmp_path)
-    assert [(item.name, item.why) for item in samples.skipped] == [("0001", "size: 0001.png is 33x24, 0001.jpg is 32x24")]
+    assert [(item.name, item.why) for item in samples.skipped] == [
+        ("0001", "size: 0001.png is 33x24, 0001.jpg is 32x24")
+    ]
 
 
 def test_more_than_half_of_another_aspect_stop_unless_skipped(tmp_path: Path) -> None:

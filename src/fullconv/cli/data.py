@@ -26,7 +26,9 @@ LABEL_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=click.Path(path_type=Path),
         help="A file that says which sample is in which split: JSON, or lines NAME SPLIT.",
     ),
-    click.option("--seed", type=int, default=0, show_default=True, help="Of the split that is drawn where none is given."),
+    click.option(
+        "--seed", type=int, default=0, show_default=True, help="Of the split that is drawn where none is given."
+    ),
     click.option("--skip-bad", is_flag=True, help="Skip and list samples that would otherwise stop the reading."),
 )
 
@@ -51,7 +53,9 @@ def command() -> None:
 @command.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @label_options
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON document (that of samples.json) and nothing else.")
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON document (that of samples.json) and nothing else."
+)
 def show(
     data: Path,
     classes: str | None,

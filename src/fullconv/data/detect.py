@@ -56,11 +56,7 @@ def _recognised(folder: Path) -> list[tuple[Path, str, str]]:
 def _inside(folder: Path, depth: int = _DEPTH) -> list[tuple[Path, str, str]]:
     if depth == 0:
         return []
-    return [
-        found
-        for inner in subfolders(folder)
-        for found in (_recognised(inner) or _inside(inner, depth - 1))
-    ]
+    return [found for inner in subfolders(folder) for found in (_recognised(inner) or _inside(inner, depth - 1))]
 
 
 def _check_is_folder(data: Path) -> None:
@@ -107,5 +103,7 @@ def _hint(data: Path) -> str:
         return f"turn the annotations (.{kind}) into label maps first: one PNG a photo, one id a class"
     inside = subfolders(data)
     if len(inside) > 1 and all(images_in(folder, deep=False) for folder in inside):
-        return "photos in DATA/images, label maps of the same names in DATA/masks; class folders go with --classifier-data"
+        return (
+            "photos in DATA/images, label maps of the same names in DATA/masks; class folders go with --classifier-data"
+        )
     return "photos in DATA/images, label maps of the same names in DATA/masks"

@@ -9,23 +9,20 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fullconv.base.errors import LabelSpaceError, SizeMismatch, SplitError, UnknownLabel, UnreadableImage, UsageError
+from fullconv.base.errors import LabelSpaceError, SplitError, UsageError
 from fullconv.data.detect import FORMATS, detect
 from fullconv.data.formats.listing import UNSPLIT, Listing, Pair, count, some
 from fullconv.data.formats.lists import apply_lists, apply_split_file
-from fullconv.data.looks import check_looks, diagnosis
+from fullconv.data.known import known_values
+from fullconv.data.looks import check_looks
 from fullconv.data.samples import Sample, SampleSet, Skipped
 from fullconv.data.split import Item, hold_out
-from fullconv.data.survey import Broken, PairFacts, survey
+from fullconv.data.survey import PairFacts, survey
+from fullconv.data.usable import of_fitting_size, readable, turn_of
 from fullconv.labels.classfile import find_class_file
 from fullconv.labels.decide import decide, parse_void
-from fullconv.labels.decode import decode, pack_one
 from fullconv.labels.held import Held, held
-from fullconv.labels.maps import same_aspect, say_allowed
 from fullconv.labels.space import LabelSpace, Value, say_value
-
-_SIDEWAYS = (5, 6, 7, 8)
-_TURNED = (2, 3, 4, *_SIDEWAYS)
 
 
 def read_samples(
@@ -61,9 +58,9 @@ def read_samples(
     listing = apply_split_file(listing, Path(splits)) if splits is not None else apply_lists(listing)
     notes, skipped = [recognised, *listing.notes], list(listing.skipped)
 
-    facts, broken = _readable(survey(_once(listing.pairs())), skip_bad)
+    facts, broken = readable(survey(_once(listing.pairs())), skip_bad)
     skipped += broken
-    fitting, unfit, said = _of_size(facts, skip_bad)
+    fitting, unfit, said = of_fitting_size(facts, skip_bad)
     skipped += unfit
     notes += _say_held(fitting) + said
 
@@ -104,78 +101,6 @@ def _once(pairs: Sequence[Pair]) -> list[Pair]:
     return list({pair.name: pair for pair in pairs}.values())
 
 
-def _readable(facts: Sequence[PairFacts | Broken], skip_bad: bool) -> tuple[list[PairFacts], list[Skipped]]:
-    whole = [one for one in facts if isinstance(one, PairFacts)]
-    broken = [
-        Skipped(one.pair.name, (one.pair.photo, one.pair.label_map), f"unreadable: {one.why}")
-        for one in facts
-        if isinstance(one, Broken)
-    ]
-    if len(broken) > len(whole) and not (skip_bad and whole):
-        raise UnreadableImage(
-            "at least half of the photos and label maps can be decoded",
-            f"{len(broken)} of {count(len(facts), 'sample')} cannot: "
-            + some((item.why.removeprefix("unreadable: ") for item in broken), 3),
-            "replace those files; --skip-bad goes on with the rest" if whole else "replace those files",
-        )
-    return whole, broken
-
-
-def _of_size(facts: Sequence[PairFacts], skip_bad: bool) -> tuple[list[PairFacts], list[Skipped], list[str]]:
-    """Drop samples whose label map has another aspect ratio than the photo; say what is brought to the photo's size."""
-    fits = [same_aspect(_turned_size(one), one.photo.size) for one in facts]
-    fitting = [one for one, fit in zip(facts, fits, strict=True) if fit]
-    unfit = [one for one, fit in zip(facts, fits, strict=True) if not fit]
-    skipped = [Skipped(one.pair.name, (one.pair.photo, one.pair.label_map), f"size: {_sizes(one)}") for one in unfit]
-    if len(unfit) > len(fitting) and not (skip_bad and fitting):
-        raise SizeMismatch(
-            "every label map must have its photo's size, or at least its aspect ratio",
-            f"{len(unfit)} of {len(facts)} differ; {some(map(_sizes, unfit), 1)}",
-            "check which photo belongs to which label map" + ("; --skip-bad goes on with the rest" if fitting else ""),
-        )
-    resized = [one for one in fitting if _turned_size(one) != one.photo.size]
-    notes = []
-    if resized:
-        notes.append(
-            f"{count(len(resized), 'label map')} of another size than the photo, but of its aspect ratio: brought to "
-            f"the photo's size by nearest neighbour ({some((one.pair.name for one in resized), 3)})."
-        )
-    if unfit:
-        names = some((one.pair.name for one in unfit), 3)
-        notes.append(f"{count(len(unfit), 'label map')} of another aspect ratio than the photo: left out ({names}).")
-    return fitting, skipped, notes + _say_turned(fitting)
-
-
-def _say_turned(facts: Sequence[PairFacts]) -> list[str]:
-    turned = [one for one in facts if one.photo.orientation in _TURNED]
-    with_photo = [one for one in turned if _turn(one) != 1]
-    notes = []
-    if turned:
-        notes.append(f"{count(len(turned), 'photo')} turned upright by EXIF orientation ({some((o.pair.name for o in turned), 3)}).")
-    if with_photo:
-        notes.append(
-            f"{count(len(with_photo), 'label map')} drawn on the photo as stored: turned with it, as the sizes tell "
-            f"({some((one.pair.name for one in with_photo), 3)})."
-        )
-    return notes
-
-
-def _turn(one: PairFacts) -> int:
-    """A label map that fits the photo as stored and not as upright was drawn on it as stored."""
-    height, width = one.photo.size
-    sideways = one.photo.orientation in _SIDEWAYS and not same_aspect(one.holds.size, (height, width))
-    return one.photo.orientation if sideways and same_aspect(one.holds.size, (width, height)) else 1
-
-
-def _turned_size(one: PairFacts) -> tuple[int, int]:
-    return (one.holds.size[1], one.holds.size[0]) if _turn(one) != 1 else one.holds.size
-
-
-def _sizes(one: PairFacts) -> str:
-    (map_height, map_width), (height, width) = one.holds.size, one.photo.size
-    return f"{one.pair.label_map.name} is {map_width}x{map_height}, {one.pair.photo.name} is {width}x{height}"
-
-
 # ---- the label space ------------------------------------------------------------------------------------------------
 
 
@@ -189,79 +114,19 @@ def _label_space(
 ) -> tuple[LabelSpace, list[PairFacts], list[Skipped], list[str]]:
     together = _together(facts)
     if like is not None:
-        known, unknown, said = _known(facts, like, "the bundle", skip_bad)
+        known, unknown, said = known_values(facts, like, "the bundle", skip_bad)
         return like, known, unknown, ["Label maps read by the bundle's label space.", *said]
     class_file = find_class_file([*listing.places, data])
     if class_file is None:
         check_looks(facts, together)
     space, notes = decide(together, layout=listing.layout, class_file=class_file, void=void)
     source = class_file.path.name if class_file else "the label space"
-    known, unknown, said = _known(facts, space, source, skip_bad)
+    known, unknown, said = known_values(facts, space, source, skip_bad)
     return space, known, unknown, [*notes, *said]
 
 
 def _together(facts: Sequence[PairFacts]) -> Held:
     return held((one.holds, one.palette) for one in facts)
-
-
-def _known(
-    facts: Sequence[PairFacts], space: LabelSpace, source: str, skip_bad: bool
-) -> tuple[list[PairFacts], list[Skipped], list[str]]:
-    """Stop at values outside the space, or skip the samples that have them."""
-    strange = {one.pair.name: _strange(one, space) for one in facts}
-    bad = [one for one in facts if strange[one.pair.name]]
-    if not bad or space.others != "error":
-        return list(facts), [], []
-    values = sorted({value for one in bad for value in strange[one.pair.name]}, key=str)
-    if len(bad) == len(facts) or not skip_bad:
-        raise UnknownLabel(
-            f"{say_allowed(space)} ({source})",
-            f"{some((_where(one, strange[one.pair.name][0], space) for one in bad), 10)}; {len(bad)} of "
-            f"{count(len(facts), 'label map')} have values outside: {some(map(say_value, values))}{diagnosis(bad)}",
-            _what_to_type(values, space, source, partly=len(bad) < len(facts)),
-        )
-    skipped = [
-        Skipped(
-            one.pair.name,
-            (one.pair.photo, one.pair.label_map),
-            f"label: {some(map(say_value, strange[one.pair.name]))} outside the label space",
-        )
-        for one in bad
-    ]
-    return [one for one in facts if not strange[one.pair.name]], skipped, [
-        f"{count(len(bad), 'sample')} with values outside the label space left out, as asked ({some(map(say_value, values))})."
-    ]
-
-
-def _strange(one: PairFacts, space: LabelSpace) -> list[Value]:
-    counts: Mapping[Value, int] | None = one.holds.colours if space.in_colours else one.holds.ids  # type: ignore[assignment]
-    if counts is None:
-        counts = one.holds.ids or one.holds.colours or {}  # type: ignore[assignment]
-    known = space.class_of()
-    return sorted((value for value in counts if value not in known), key=lambda value: -counts[value])
-
-
-def _where(one: PairFacts, value: Value, space: LabelSpace) -> str:
-    raw = decode(one.pair.label_map)
-    values = raw.as_colours() if isinstance(value, tuple) else raw.ids
-    code = pack_one(value) if isinstance(value, tuple) else value
-    if values is None:
-        return f"{one.pair.label_map.name} has {say_value(value)}"
-    rows, columns = (values == code).nonzero()
-    return f"{one.pair.label_map.name} has {say_value(value)} at row {rows[0]}, column {columns[0]} ({len(rows)} pixels)"
-
-
-def _what_to_type(values: Sequence[Value], space: LabelSpace, source: str, *, partly: bool) -> str:
-    first = say_value(values[0])
-    tips = []
-    ids = [value for value in values if isinstance(value, int)]
-    if not space.in_colours and ids == [space.size]:
-        tips.append(f"if the ids count from 1: --void 0; if 0 is background: `background` as the first line of {source}")
-    elif len(values) == 1:
-        tips.append(f"--void {first} if it means void")
-    tips.append(f"`{first.replace(',', ' ')} NAME` in {source} for each" if source.count(".") else f"--void {first}")
-    tips += ["--skip-bad to leave these samples out"] if partly else []
-    return "; or ".join(dict.fromkeys(tips))
 
 
 def _say_held(facts: Sequence[PairFacts]) -> list[str]:
@@ -280,7 +145,9 @@ def _say_held(facts: Sequence[PairFacts]) -> list[str]:
 
 def _say_selected(space: LabelSpace, chosen: LabelSpace, others: str) -> str:
     rest = [name for name in space.names if name not in chosen.names]
-    what = f"the other {len(rest)} ({some(rest, 4)}) become {others}" if rest else f"what is not listed becomes {others}"
+    what = (
+        f"the other {len(rest)} ({some(rest, 4)}) become {others}" if rest else f"what is not listed becomes {others}"
+    )
     return f"{chosen.size} classes as asked: {some(chosen.names, 12)}; {what}."
 
 
@@ -293,21 +160,22 @@ def _with_pixels(
     """Drop samples that are void everywhere: there is nothing to learn and nothing to score in them."""
     pixels = {one.pair.name: _pixels(one, space) for one in facts}
     empty = [one for one in facts if not any(pixels[one.pair.name][:-1])]
-    skipped = [Skipped(o.pair.name, (o.pair.photo, o.pair.label_map), "void everywhere: no class to learn") for o in empty]
+    skipped = [
+        Skipped(o.pair.name, (o.pair.photo, o.pair.label_map), "void everywhere: no class to learn") for o in empty
+    ]
     return [one for one in facts if any(pixels[one.pair.name][:-1])], pixels, skipped
 
 
 def _sample(one: PairFacts, space: LabelSpace) -> Sample:
-    return Sample(one.pair.name, one.pair.photo, one.pair.label_map, one.photo.size, space, _turn(one))
+    return Sample(one.pair.name, one.pair.photo, one.pair.label_map, one.photo.size, space, turn_of(one))
 
 
 def _pixels(one: PairFacts, space: LabelSpace) -> tuple[int, ...]:
     """Pixels of each class and, last, of void."""
     known = space.class_of()
     other = space.background if space.others == "background" and space.background is not None else space.void
-    counts: Mapping[Value, int] = (one.holds.colours if space.in_colours else one.holds.ids) or {}  # type: ignore[assignment]
     totals = [0] * (space.size + 1)
-    for value, pixels in counts.items():
+    for value, pixels in one.holds.values(in_colours=space.in_colours).items():
         totals[min(known.get(value, other), space.size)] += pixels
     return tuple(totals)
 
@@ -326,15 +194,17 @@ def _split(
     notes = []
     if UNSPLIT in parts:
         parts = {"train": parts[UNSPLIT]}
-        notes.append("No split given: val is a fifth, drawn with seed {seed}, each class alike, exact duplicates together.")
+        notes.append(
+            "No split given: val is a fifth, drawn with seed {seed}, each class alike, exact duplicates together."
+        )
     elif parts.get("val") and not parts.get("train"):
         notes.append("There is no train split.")
     given = {"train": (), "val": (), "test": ()} | parts
     if given["train"] and not given["val"]:
         if not notes:
             notes.append(
-                "No val split given: val is a fifth of train, drawn with seed {seed}, each class alike, exact duplicates "
-                "together" + ("; test is not touched." if given["test"] else ".")
+                "No val split given: val is a fifth of train, drawn with seed {seed}, each class alike, exact "
+                "duplicates together" + ("; test is not touched." if given["test"] else ".")
             )
         names = {sample.name for sample in given["train"]}
         items = [_item(one, pixels) for one in facts if one.pair.name in names]
@@ -363,10 +233,12 @@ def _say_duplicates(parts: Mapping[str, Sequence[Sample]], facts: Sequence[PairF
     across = [names for names in same if len({split_of[name] for name in names}) > 1]
     notes = []
     if same:
-        notes.append(f"{count(len(same), 'photo')} there more than once, byte for byte: {some((' = '.join(n) for n in same), 3)}.")
+        listed = some((" = ".join(names) for names in same), 3)
+        notes.append(f"{count(len(same), 'photo')} there more than once, byte for byte: {listed}.")
     if across:
+        listed = some((" = ".join(names) for names in across), 3)
         notes.append(
-            f"{count(len(across), 'photo')} in more than one of the splits given ({some((' = '.join(n) for n in across), 3)}):"
+            f"{count(len(across), 'photo')} in more than one of the splits given ({listed}):"
             " scores on val or test are too good by these; --splits FILE mends it."
         )
     return notes

@@ -60,6 +60,7 @@ def _share_out(groups: Sequence[Sequence[Item]], total: int, share: float) -> fr
                 room -= len(groups[place])
                 for index in classes_of[place]:
                     wanted[index] -= 1
+    held = held or [min(range(len(groups)), key=lambda place: len(groups[place]))]
     return frozenset(item.name for place in held for item in groups[place])
 
 
@@ -67,9 +68,7 @@ def _target(number: int, share: float) -> int:
     return max(1, round(share * number)) if number > 1 else 0
 
 
-def _fits(
-    group: Sequence[Item], classes: Collection[int], wanted: dict[int, int], rare: int | None, room: int
-) -> bool:
-    if len(group) > max(room, 0) or any(wanted[index] < 0 for index in classes):
+def _fits(group: Sequence[Item], classes: Collection[int], wanted: dict[int, int], rare: int | None, room: int) -> bool:
+    if len(group) >= 2 * room or any(wanted[index] < 0 for index in classes):
         return False
     return rare is None or wanted[rare] > 0

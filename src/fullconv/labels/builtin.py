@@ -27,10 +27,29 @@ def _voc_colour(index: int) -> Colour:
 VOC_PALETTE = voc_palette()
 VOID_COLOUR = VOC_PALETTE[255]
 
-_VOC_NAMES = (
-    "background aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike person "
-    "pottedplant sheep sofa train tvmonitor"
-).split()
+_VOC_NAMES = [
+    "background",
+    "aeroplane",
+    "bicycle",
+    "bird",
+    "boat",
+    "bottle",
+    "bus",
+    "car",
+    "cat",
+    "chair",
+    "cow",
+    "diningtable",
+    "dog",
+    "horse",
+    "motorbike",
+    "person",
+    "pottedplant",
+    "sheep",
+    "sofa",
+    "train",
+    "tvmonitor",
+]
 
 VOC_21 = LabelSpace(
     names=tuple(_VOC_NAMES),
@@ -50,7 +69,19 @@ VOC_21_COLOURS = LabelSpace(
 
 # The 11 classes and the order are those of the SegNet tutorial; 11 is what has no label.
 CAMVID_11 = LabelSpace(
-    names=tuple("Sky Building Pole Road Pavement Tree SignSymbol Fence Car Pedestrian Bicyclist".split()),
+    names=(
+        "Sky",
+        "Building",
+        "Pole",
+        "Road",
+        "Pavement",
+        "Tree",
+        "SignSymbol",
+        "Fence",
+        "Car",
+        "Pedestrian",
+        "Bicyclist",
+    ),
     colours=(
         (128, 128, 128),
         (128, 0, 0),

@@ -1,10 +1,11 @@
-"""Read a class file: names, with ids or colours, from text, CSV, TSV or JSON. Road: labels, before a space is decided."""
+"""Read a class file: names, with ids or colours, from text, CSV, TSV or JSON. Road: labels, before deciding."""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,15 +15,31 @@ from fullconv.base.errors import LabelSpaceError
 from fullconv.base.images import IMAGE_SUFFIXES
 from fullconv.labels.space import Colour
 
-STEMS = frozenset(
-    "class classes labels label labelmap label_map labelmaps label_space classnames class_names class_list classlist "
-    "label_names labelnames names class_dict classdict class_dict_seg labels_class_dict label_colors label_colours "
-    "labelcolors labelcolours class_colors class_colours colors colours colormap colourmap categories codes "
-    "mask_targets dataset palette".split()
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+STEMS = _words(
+    "class classes labels label labelmap label_map labelmaps label_space classnames class_names class_list "
+    "classlist label_names labelnames names class_dict classdict class_dict_seg labels_class_dict label_colors "
+    "label_colours labelcolors labelcolours class_colors class_colours colors colours colormap colourmap "
+    "categories codes mask_targets dataset palette"
 )
 SUFFIXES = (".txt", ".json", ".csv", ".tsv", ".names")
 _HEADS = {
-    "name": ("name", "class", "classname", "label", "labelname", "category", "categoryname", "title", "classes", "labels"),
+    "name": (
+        "name",
+        "class",
+        "classname",
+        "label",
+        "labelname",
+        "category",
+        "categoryname",
+        "title",
+        "classes",
+        "labels",
+    ),
     "id": ("id", "index", "value", "classid", "labelid", "categoryid", "idx", "class_id", "code", "number", "pixel"),
     "r": ("r", "red"),
     "g": ("g", "green"),
@@ -106,7 +123,9 @@ def _is_sure(path: Path) -> bool:
 def _richest(found: Sequence[ClassFile]) -> list[ClassFile]:
     """Files that say the same count once: the one that says the most."""
     kept: list[ClassFile] = []
-    for one in sorted(found, key=lambda file: -sum((e.id is not None) + 2 * (e.colour is not None) for e in file.entries)):
+    for one in sorted(
+        found, key=lambda file: -sum((e.id is not None) + 2 * (e.colour is not None) for e in file.entries)
+    ):
         if not any(_agree(one, other) for other in kept):
             kept.append(one)
     return kept
@@ -117,7 +136,8 @@ def _agree(one: ClassFile, other: ClassFile) -> bool:
         return False
     pairs = list(zip(one.entries, other.entries, strict=True))
     return all(
-        (a.id is None or b.id is None or a.id == b.id) and (a.colour is None or b.colour is None or a.colour == b.colour)
+        (a.id is None or b.id is None or a.id == b.id)
+        and (a.colour is None or b.colour is None or a.colour == b.colour)
         for a, b in pairs
     )
 
@@ -137,6 +157,8 @@ def _text_entries(text: str, path: Path) -> list[Entry] | None:
     lines = [line for line in lines if line and not (line.startswith("#") and not _HEX.match(line))]
     if lines and all(_names_an_image(line) for line in lines):
         return None  # a list of files, not of classes
+    if lines and len(_cells(lines[0])) == 1 and _columns(lines[0].split()):
+        return _line_entries(lines[1:])  # a table with blanks between: names may hold blanks too
     if path.suffix.lower() in (".csv", ".tsv") or (lines and _columns(_cells(lines[0]))):
         table = _table_entries(lines)
         if table is not None:
@@ -152,7 +174,7 @@ def _cells(line: str) -> list[str]:
     mark = next((mark for mark in "\t;," if mark in line), None)
     if mark:
         return [cell.strip() for cell in next(csv.reader([line], delimiter=mark, skipinitialspace=True))]
-    return line.split()
+    return [line]
 
 
 def _columns(cells: Sequence[str]) -> dict[str, int]:
@@ -305,12 +327,13 @@ def _colour(value: Any) -> Colour:
 
 
 def _check_once(path: Path, entries: Sequence[Entry]) -> None:
-    for what, items in (
+    kinds: tuple[tuple[str, list[Any]], ...] = (
         ("class name", [entry.name for entry in entries]),
         ("id", [entry.id for entry in entries if entry.id is not None]),
         ("colour", [entry.colour for entry in entries if entry.colour is not None]),
-    ):
-        twice = sorted({str(item) for item in items if items.count(item) > 1})  # type: ignore[operator]
+    )
+    for what, items in kinds:
+        twice = [str(item) for item, number in Counter(items).items() if number > 1]
         if twice:
             raise _bad(path, f"the {what} {', '.join(twice[:10])} is given more than once")
 

@@ -6,7 +6,7 @@ Road: labels, after one pass over all label maps. In: what they hold. Out: a spa
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from fullconv.base.errors import LabelSpaceError, UsageError
 from fullconv.labels.builtin import CAMVID_11, VOC_21, VOC_21_COLOURS, VOC_PALETTE, VOID_COLOUR
@@ -17,8 +17,14 @@ from fullconv.labels.space import Colour, LabelSpace, Value, background_of, say_
 NO_VOID = "none"
 MOST_FOUND = 256  # ids or colours without a class file; a label map that has more is something else
 VOID_8, VOID_16 = 255, 65535
-_VOID_NAMES = frozenset(
-    "void ignore ignored __ignore__ _void_ unlabelled unlabeled unlabel unannotated ignore_label void_label".split()
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_VOID_NAMES = _words(
+    "void ignore ignored __ignore__ _void_ unlabelled unlabeled unlabel unannotated ignore_label void_label"
 )
 
 Decided = tuple[LabelSpace, tuple[str, ...]]
@@ -67,7 +73,9 @@ def _by_class_file(held: Held, class_file: ClassFile, void: Value | str | None) 
     voids = [] if void == NO_VOID else [e for e in entries if e.name.strip().lower() in _VOID_NAMES]
     real = [(entry, value) for entry, value in zip(entries, values, strict=True) if entry not in voids]
     notes = [f"Classes by {name}: {len(real)}, {'by colour' if by_colour else 'by id'}."]
-    void_values: list[Value] = [v for e, v in zip(entries, values, strict=True) if e in voids and v is not None and v != -1]
+    void_values: list[Value] = [
+        v for e, v in zip(entries, values, strict=True) if e in voids and v is not None and v != -1
+    ]
     if voids:
         notes.append(f"'{voids[0].name}' of {name} is void.")
     if not by_colour and all(entry.id is None for entry in entries):
@@ -77,7 +85,9 @@ def _by_class_file(held: Held, class_file: ClassFile, void: Value | str | None) 
     default = _default_void(held, taken) if not by_colour and void is None else None
     if default is not None:
         void_values.append(default)
-        notes.append(f"{default} is void (it is in {_maps(held.ids or {}, default)} and {name} does not name it).")
+        notes.append(
+            f"{default} is void (it is in {_maps((held.ids or {}).get(default, 0))} and {name} does not name it)."
+        )
     space = LabelSpace(
         names=tuple(entry.name for entry, _ in real),
         colours=_display([entry.colour for entry, _ in real], held, [value for _, value in real]),
@@ -104,7 +114,7 @@ def _reads_colours(held: Held, entries: Sequence[Entry], name: str, void: Value 
     ids = _ids(entries)
     ids_fit = set(held.ids) <= {*ids, VOID_8}
     colours_fit = coloured and held.colours is not None and set(held.colours) <= table
-    if not colours_fit or held.palette is None and not held.palettes_differ:
+    if not colours_fit or (held.palette is None and not held.palettes_differ):
         return colours_fit and not ids_fit
     # a palette whose colours are all in the table: its indexes count only if they say the same, or the file gives ids
     explicit = all(entry.id is not None for entry in entries)
@@ -161,9 +171,9 @@ def _built_in(held: Held, layout: str) -> tuple[LabelSpace, str] | None:
         voc_colours = all(VOC_PALETTE[index] == colour for index, colour in held.palette.items() if index < 256)
         if voc_colours and set(held.ids) <= {*range(VOC_21.size), VOID_8}:
             return VOC_21, "Label space voc-21: the palette has the VOC colours, the ids are 0 to 20; void is 255."
-    if layout == "voc" and held.ids is None and held.colours is not None:
-        if set(held.colours) <= {*VOC_21.colours, VOID_COLOUR}:
-            return VOC_21_COLOURS, "Label space voc-21: all colours are those of VOC; void is 224,224,192."
+    in_colours = held.ids is None and held.colours is not None
+    if layout == "voc" and in_colours and set(held.colours or ()) <= {*VOC_21.colours, VOID_COLOUR}:
+        return VOC_21_COLOURS, "Label space voc-21: all colours are those of VOC; void is 224,224,192."
     if layout == "segnet" and held.ids is not None and 11 in held.ids and set(held.ids) <= set(range(12)):
         return CAMVID_11, (
             "Label space camvid-11: a SegNet folder with the ids 0 to 11; void is 11 (a classes.txt, or --void none,"
@@ -194,15 +204,15 @@ def _ids_found(held: Held, ids: Mapping[int, int], void: Value | str | None) -> 
     void_values: tuple[Value, ...] = ()
     if isinstance(void, int):
         found, void_values = found - {void}, (void,)
-        notes.append(f"Void is {void}, as asked (it is in {_maps(ids, void)}).")
-    for top in (VOID_8, VOID_16):
-        if top in found and found <= {0, top}:
-            return _two(held, 0, top, void_values, notes)
+        notes.append(f"Void is {void}, as asked (it is in {_maps(ids.get(void, 0))}).")
+    for object_ in (VOID_8, VOID_16):
+        if object_ in found and found <= {0, object_}:
+            return _two(0, object_, void_values, notes)
     top = next((value for value in (VOID_8, VOID_16) if value in found), None)
     if void is None and top is not None:
         _check_scale(found, top)
         found, void_values = found - {top}, (top,)
-        notes.append(f"{top} is void (it is in {_maps(ids, top)}); --void none makes it a class.")
+        notes.append(f"{top} is void (it is in {_maps(ids.get(top, 0))}); --void none makes it a class.")
     ordered = sorted(found)
     notes.insert(0, f"No class file: the {len(ordered)} ids found are the classes ({_some(map(str, ordered))}).")
     space = LabelSpace(
@@ -232,7 +242,7 @@ def _colours_found(held: Held, colours: Mapping[Colour, int], void: Value | str 
     void_values: tuple[Value, ...] = ()
     if isinstance(void, tuple):
         found, void_values = found - {void}, (void,)
-        notes.append(f"Void is {say_value(void)}, as asked (it is in {_maps(colours, void)}).")
+        notes.append(f"Void is {say_value(void)}, as asked (it is in {_maps(colours.get(void, 0))}).")
     elif isinstance(void, int):
         raise UsageError(
             "void is a colour where label maps are in colours",
@@ -240,11 +250,13 @@ def _colours_found(held: Held, colours: Mapping[Colour, int], void: Value | str 
             "--void R,G,B, such as --void 0,0,0",
         )
     if len(found) == 2 and (0, 0, 0) in found:
-        return _two(held, (0, 0, 0), max(found), void_values, notes)
+        return _two((0, 0, 0), max(found), void_values, notes)
     ordered = sorted(found)
     if held.palettes_differ:
         notes.append("The palettes of the label maps differ from file to file, so that colours count, not indexes.")
-    notes.insert(0, f"No class file: the {len(ordered)} colours found are the classes ({_some(map(say_value, ordered))}).")
+    notes.insert(
+        0, f"No class file: the {len(ordered)} colours found are the classes ({_some(map(say_value, ordered))})."
+    )
     if (0, 0, 0) in found:
         notes.append("Black is a class of its own; --void 0,0,0 makes it void.")
     space = LabelSpace(
@@ -256,7 +268,7 @@ def _colours_found(held: Held, colours: Mapping[Colour, int], void: Value | str 
     return space, tuple(notes)
 
 
-def _two(held: Held, low: Value, high: Value, void_values: tuple[Value, ...], notes: Sequence[str]) -> Decided:
+def _two(low: Value, high: Value, void_values: tuple[Value, ...], notes: Sequence[str]) -> Decided:
     said = (
         f"No class file: the label maps hold {say_value(low)} and {say_value(high)}, read as background and one object"
         f" ({say_value(high)} is the object, not void)."
@@ -308,11 +320,10 @@ def _display(colours: Sequence[Colour | None], held: Held, values: Sequence[Valu
     return tuple(VOC_PALETTE[index % 255] for index in range(len(colours)))
 
 
-def _maps(counts: Mapping[int, int] | Mapping[Colour, int], value: Value) -> str:
-    number = dict(counts).get(value, 0)  # type: ignore[arg-type]
+def _maps(number: int) -> str:
     return f"{number} label map" if number == 1 else f"{number} label maps"
 
 
-def _some(items: object) -> str:
-    listed = [str(item) for item in items]  # type: ignore[attr-defined]
+def _some(items: Iterable[str]) -> str:
+    listed = list(items)
     return ", ".join(listed[:10]) + (f" and {len(listed) - 10} more" if len(listed) > 10 else "")

@@ -64,7 +64,7 @@ class Raw:
             return self.colours
         assert self.ids is not None
         if self.palette is not None:
-            return pack(np.array(self.palette, np.uint8))[self.ids]
+            return np.asarray(pack(np.array(self.palette, np.uint8))[self.ids], np.uint32)
         if self.ids.dtype != np.uint8:
             return None
         return self.ids.astype(np.uint32) * 0x010101

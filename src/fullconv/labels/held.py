@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fullconv.labels.decode import Raw, unpack
-from fullconv.labels.space import Colour
+from fullconv.labels.space import Colour, Value
 
 MOST_KEPT = 1024  # of the values of one label map; a label map has far fewer, a photo far more
 
@@ -38,6 +38,15 @@ class Holds:
     ids: Mapping[int, int] | None
     colours: Mapping[Colour, int] | None
     distinct: int
+
+    def values(self, *, in_colours: bool) -> dict[Value, int]:
+        """Colour or id -> pixels; empty if the file does not hold that kind."""
+        counts: dict[Value, int] = {}
+        if in_colours:
+            counts.update((colour, pixels) for colour, pixels in (self.colours or {}).items())
+        else:
+            counts.update((number, pixels) for number, pixels in (self.ids or {}).items())
+        return counts
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Label maps in and out: files by a label space to class ids, class ids to palette PNGs and pictures. Knows no torch."""
+"""Label maps in and out: files by a label space to class ids, ids to PNGs and pictures. Knows no torch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from fullconv.labels.builtin import VOID_COLOUR
 from fullconv.labels.decode import Raw, decode, pack_one, turned, unpack
 from fullconv.labels.space import LabelSpace, Value, say_value
 
-ASPECT_TOLERANCE = 0.01
+_HUNDRED = 100
 _UNKNOWN = 65534
 
 
@@ -49,7 +49,8 @@ def read_label_map(
 
 def same_aspect(one: tuple[int, int], other: tuple[int, int]) -> bool:
     """Whether two sizes (H, W) have the same aspect ratio within 1%."""
-    return abs(one[1] * other[0] / (one[0] * other[1]) - 1) <= ASPECT_TOLERANCE
+    across, down = one[1] * other[0], one[0] * other[1]
+    return abs(across - down) * _HUNDRED <= down  # whole numbers: 101 to 100 is 1%, not a hair more
 
 
 def nearest(labels: NDArray[Any], size: tuple[int, int]) -> NDArray[Any]:

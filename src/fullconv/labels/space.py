@@ -5,6 +5,7 @@ Inside the program classes are 0 .. K-1 and `void`; a file may hold other ids, o
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -45,11 +46,16 @@ class LabelSpace:
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.colours) == len(self.file_values):
-            raise _space_error("one colour and one list of file values a class", f"{len(self.names)} names, {len(self.colours)} colours, {len(self.file_values)} lists of values")
+            raise _space_error(
+                "one colour and one list of file values a class",
+                f"{len(self.names)} names, {len(self.colours)} colours, {len(self.file_values)} lists of values",
+            )
         if self.others not in OTHERS:
             raise _space_error(f"others is one of {', '.join(OTHERS)}", repr(self.others))
         if self.others == "background" and self.background is None:
-            raise _space_error("others='background' needs a class that is the background", f"classes {', '.join(self.names)}")
+            raise _space_error(
+                "others='background' needs a class that is the background", f"classes {', '.join(self.names)}"
+            )
         _check_unique("class name", self.names)
         _check_unique("id or colour", [value for values in (*self.file_values, self.void_values) for value in values])
 
@@ -87,7 +93,11 @@ class LabelSpace:
         Raises: UsageError if a name is unknown or given twice, or `others` is neither void nor background.
         """
         if others not in OTHERS[1:]:
-            raise UsageError("the classes left out become void or background", f"others is {others!r}", "--others void, or --others background")
+            raise UsageError(
+                "the classes left out become void or background",
+                f"others is {others!r}",
+                "--others void, or --others background",
+            )
         self._check_names(classes)
         kept = [self.names.index(name) for name in classes]
         rest = [value for index, values in enumerate(self.file_values) if index not in kept for value in values]
@@ -95,11 +105,15 @@ class LabelSpace:
         values = [self.file_values[index] for index in kept]
         background = kept.index(self.background) if self.background in kept else None
         if others == "void":
-            return LabelSpace(tuple(names), tuple(colours), tuple(values), (*self.void_values, *rest), "void", background)
+            return LabelSpace(
+                tuple(names), tuple(colours), tuple(values), (*self.void_values, *rest), "void", background
+            )
         if background is None:
             of_this = self.background is not None
             names.insert(0, self.names[self.background] if self.background is not None else "background")
-            colours.insert(0, self.colours[self.background] if self.background is not None and of_this else BACKGROUND_COLOUR)
+            colours.insert(
+                0, self.colours[self.background] if self.background is not None and of_this else BACKGROUND_COLOUR
+            )
             values.insert(0, ())
             background = 0
         values[background] = (*values[background], *rest)
@@ -123,7 +137,9 @@ class LabelSpace:
             "schema": "fullconv.label_space/1",
             "classes": [
                 {"id": index, "name": name, "colour": list(colour), "file_values": [_plain(v) for v in values]}
-                for index, (name, colour, values) in enumerate(zip(self.names, self.colours, self.file_values, strict=True))
+                for index, (name, colour, values) in enumerate(
+                    zip(self.names, self.colours, self.file_values, strict=True)
+                )
             ],
             "void": self.void,
             "void_values": [_plain(value) for value in self.void_values],
@@ -170,8 +186,7 @@ def _value(plain: int | list[int]) -> Value:
 
 
 def _check_unique(what: str, items: Sequence[Any]) -> None:
-    seen: set[Any] = set()
-    twice = [item for item in items if item in seen or seen.add(item)]
+    twice = [item for item, number in Counter(items).items() if number > 1]
     if twice:
         raise _space_error(f"each {what} belongs to one class", f"{', '.join(map(str, twice[:10]))} more than once")
 

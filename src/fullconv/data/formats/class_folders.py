@@ -183,7 +183,11 @@ def _clashing(contents: Mapping[LabelledPhoto, str]) -> list[LabelledPhoto]:
 
 
 def _held_out(
-    photos: Sequence[LabelledPhoto], contents: Mapping[LabelledPhoto, str], names: Sequence[str], seed: int, share: float
+    photos: Sequence[LabelledPhoto],
+    contents: Mapping[LabelledPhoto, str],
+    names: Sequence[str],
+    seed: int,
+    share: float,
 ) -> tuple[list[LabelledPhoto], list[LabelledPhoto]]:
     held: set[str] = set()
     for label in range(len(names)):
@@ -196,7 +200,9 @@ def _check_photos(root: Path, names: Sequence[str], train: Sequence[LabelledPhot
     few = [f"{name} ({_number(train, label)})" for label, name in enumerate(names) if _number(train, label) < 2]
     if few:
         raise SplitError(
-            "each class has at least 2 photos to train on", f"too few in {root}: {some(few)}", "add photos, or move the folder"
+            "each class has at least 2 photos to train on",
+            f"too few in {root}: {some(few)}",
+            "add photos, or move the folder",
         )
 
 

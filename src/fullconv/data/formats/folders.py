@@ -10,14 +10,19 @@ from pathlib import Path
 
 from fullconv.base.images import IMAGE_SUFFIXES
 
-PHOTO_WORDS = frozenset(
-    "image images img imgs photo photos picture pictures pic pics jpegimages rgb camerargb leftimg8bit input inputs "
-    "original originals jpeg jpegs frame frames".split()
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+PHOTO_WORDS = _words(
+    "image images img imgs photo photos picture pictures pic pics jpegimages rgb camerargb leftimg8bit input "
+    "inputs original originals jpeg jpegs frame frames"
 )
-LABEL_WORDS = frozenset(
-    "mask masks label labels annotation annotations annot annots anno ann gt groundtruth segmentation segmentations "
-    "seg segs labelmap labelmaps target targets cameraseg gtfine segmentationclass segmentationmask "
-    "segmentationmasks segmask segmasks truth lbl lbls".split()
+LABEL_WORDS = _words(
+    "mask masks label labels annotation annotations annot annots anno ann gt groundtruth segmentation "
+    "segmentations seg segs labelmap labelmaps target targets cameraseg gtfine segmentationclass "
+    "segmentationmask segmentationmasks segmask segmasks truth lbl lbls"
 )
 SPLIT_WORDS = {
     "train": "train",

@@ -1,10 +1,11 @@
-"""Split lists applied to pairs: who is in train, val, test, and what the lists name that is not there. Knows no pixels."""
+"""Split lists applied to pairs: who is in train, val, test, and what is named but not there."""
 
 from __future__ import annotations
 
 import csv
 import json
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from fullconv.base.errors import SplitError
 from fullconv.data.formats.folders import SPLIT_WORDS, index_of, lines_of, named_in, split_lists
 from fullconv.data.formats.listing import UNSPLIT, Listing, Pair, SplitLists, count, some
 from fullconv.data.samples import Skipped
+
 
 def apply_lists(listing: Listing) -> Listing:
     """The listing with its split lists applied: to all pairs, or within each split folder."""
@@ -35,7 +37,9 @@ def apply_split_file(listing: Listing, path: Path) -> Listing:
     pairs = tuple({pair.name: pair for pair in listing.pairs()}.values())
     splits, missing, notes = by_lists(pairs, lists)
     if not any(splits.values()):
-        raise SplitError("a splits file names samples that are there", f"{path} names none", "--splits with their stems")
+        raise SplitError(
+            "a splits file names samples that are there", f"{path} names none", "--splits with their stems"
+        )
     return replace(
         listing,
         splits=splits,
@@ -70,7 +74,9 @@ def by_lists(pairs: Sequence[Pair], lists: SplitLists) -> tuple[dict[str, tuple[
         splits = {"train": left, **splits}
         notes.append(f"{source} gives no train list: the other {count(len(left), 'sample')} are train.")
     elif left:
-        notes.append(f"{count(len(left), 'sample')} not named in {source}: left out ({some((p.name for p in left), 3)}).")
+        notes.append(
+            f"{count(len(left), 'sample')} not named in {source}: left out ({some((p.name for p in left), 3)})."
+        )
     twice = [name for names in named.values() for name in _twice([n for n in names if n])]
     if twice:
         notes.append(f"Named more than once in one list of {source}, taken once: {some(twice, 3)}.")
@@ -156,8 +162,7 @@ def _gathered(entries: Sequence[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def _twice(names: Sequence[str]) -> list[str]:
-    seen: set[str] = set()
-    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+    return [name for name, number in Counter(names).items() if number > 1]
 
 
 def _check_lists(splits: Mapping[str, Sequence[Pair]], missing: Sequence[Skipped], source: str) -> None:
@@ -174,7 +179,7 @@ def _check_lists(splits: Mapping[str, Sequence[Pair]], missing: Sequence[Skipped
     if len(missing) > there:
         raise SplitError(
             "split lists name samples that are there",
-            f"{len(missing)} of {len(missing) + there} names in {source} are not: {some((s.name for s in missing))}",
+            f"{len(missing)} of {len(missing) + there} names in {source} are not: {some(s.name for s in missing)}",
             "mend the lists, or give others with --splits FILE",
         )
 

@@ -45,8 +45,9 @@ def recognise(root: Path) -> str | None:
     if not places:
         return None
     return "it has " + ", ".join(
-        f"{_below(place.photos, root)} and {_below(place.maps, root)}" if place.maps else
-        f"photos and label maps side by side in {_below(place.photos, root)}"
+        f"{_below(place.photos, root)} and {_below(place.maps, root)}"
+        if place.maps
+        else f"photos and label maps side by side in {_below(place.photos, root)}"
         for place in places
     )
 
@@ -76,7 +77,9 @@ def _lists(root: Path) -> tuple[SplitLists, ...]:
         document = next((path for name in ("splits.json", "split.json") if (path := inner / name).is_file()), None)
         lines = read_split_file(document) if document else read_lists(inner)
         if lines:
-            source = document.name if document else f"the lists of {inner.name}/" if inner != root else "the folder's lists"
+            source = (
+                document.name if document else f"the lists of {inner.name}/" if inner != root else "the folder's lists"
+            )
             return (SplitLists(lines, source, "leave" if "train" in lines else "train"),)
     return ()
 
@@ -101,10 +104,10 @@ def _in_two_folders(root: Path) -> list[Place]:
         if (role.split or role.kind) and has_images(path):
             by_role[role].append(path)
     beside = [
-        Place(split, _only(photos, split), _only(by_role[Role(split, "label")], split))
+        Place(split, _only(found, split), _only(by_role[Role(split, "label")], split))
         for split in ("train", "val", "test")
         if by_role.get(Role(split, "label"))
-        and (photos := by_role.get(Role(split, "photo")) or by_role.get(Role(split, None)))
+        and (found := by_role.get(Role(split, "photo")) or by_role.get(Role(split, None)))
     ]
     if beside:
         return beside
@@ -171,5 +174,3 @@ def _only(paths: list[Path], split: str | None = None) -> Path:
 
 def _below(path: Path, root: Path) -> str:
     return f"{path.relative_to(root).as_posix()}/" if path != root else "the folder"
-
-

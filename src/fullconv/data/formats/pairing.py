@@ -82,7 +82,7 @@ def _stem(path: Path, root: Path) -> str:
 
 
 def _rule(photos: Sequence[str], maps: Sequence[str]) -> tuple[Affix, Affix]:
-    """The affixes of photos and of label maps under which most pair; none at all if that pairs half of either."""
+    """The affixes of photos and label maps under which most pair; none if that pairs half of either."""
     exact = len(set(photos) & set(maps))
     plain = (Affix(), Affix())
     if exact and 2 * exact >= min(len(photos), len(maps)):
@@ -99,7 +99,7 @@ def _rule(photos: Sequence[str], maps: Sequence[str]) -> tuple[Affix, Affix]:
     if rivals:
         raise PairingError(
             "each photo has one label map",
-            f"the label maps {some(sorted(map(str, {best[2][1], *rivals})))} all fit the same {count(best[0], 'photo')}",
+            f"{some(sorted(map(str, {best[2][1], *rivals})))} all fit the same {count(best[0], 'photo')}",
             "leave one kind in that folder and move the others elsewhere",
         )
     return best[2]

@@ -23,7 +23,7 @@ def recognise(root: Path) -> str | None:
 def list_pairs(root: Path) -> Listing:
     """The pairs of a VOC devkit; photos without a label map are usual there and only counted."""
     photos, maps = child(root, "JPEGImages"), child(root, *_LABEL_FOLDERS)
-    assert photos and maps
+    assert photos is not None and maps is not None  # noqa: PT018
     found = pair(images_in(photos), images_in(maps), photo_root=photos, map_root=maps)
     lists = _lists(root)
     notes = [found.note]
@@ -65,5 +65,3 @@ def _without_unlabelled(lists: dict[str, list[str]], unlabelled: set[str]) -> tu
     left_out = len(lists.get("test", [])) - len(test)
     lines = {split: entries for split, entries in lists.items() if split != "test"}
     return (lines | {"test": test} if test else lines), left_out
-
-

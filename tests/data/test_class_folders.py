@@ -1,0 +1,105 @@
+"""Class folders: one folder of photos a class, some held out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from drawn_folders import paired, photo
+
+from fullconv.base.errors import LabelSpaceError, LayoutUnknown, SplitError, UnreadableImage
+from fullconv.data.formats.class_folders import ClassFolders, read_class_folders
+
+
+def folders(root: Path, number: int = 10, names: tuple[str, ...] = ("cat", "dog")) -> Path:
+    for label, name in enumerate(names):
+        for index in range(number):
+            photo(root / f"{name}/{index}.jpg", 1000 * label + index)
+    return root
+
+
+def in_class(found: ClassFolders, side: str, label: int) -> int:
+    return sum(item.label == label for item in getattr(found, side))
+
+
+def test_a_fifth_of_each_class_is_held_out_by_seed(tmp_path: Path) -> None:
+    found = read_class_folders(folders(tmp_path))
+    assert found.class_names == ("cat", "dog")
+    assert [in_class(found, side, label) for side in ("train", "val") for label in (0, 1)] == [8, 8, 2, 2]
+    assert found.val == read_class_folders(tmp_path).val
+    assert found.val != read_class_folders(tmp_path, seed=5).val
+    assert len(read_class_folders(tmp_path, share=0.5).val) == 10
+
+
+def test_train_and_val_folders_are_taken_as_given_and_test_is_not_touched(tmp_path: Path) -> None:
+    folders(tmp_path / "train", 4)
+    folders(tmp_path / "test", 3)
+    found = read_class_folders(tmp_path)
+    assert (len(found.train), len(found.val)) == (6, 2)
+    folders(tmp_path / "val", 2)
+    found = read_class_folders(tmp_path)
+    assert (len(found.train), len(found.val)) == (8, 4)
+    assert not any("test" in item.path.parts for item in (*found.train, *found.val))
+
+
+def test_exact_duplicates_are_on_one_side(tmp_path: Path) -> None:
+    for name, label in (("cat", 0), ("dog", 100)):
+        for index in range(12):
+            photo(tmp_path / f"{name}/{index}.png", label + index // 3)
+    for seed in range(8):
+        found = read_class_folders(tmp_path, seed=seed)
+        sides = [{(item.label, int(item.path.stem) // 3) for item in part} for part in (found.train, found.val)]
+        assert found.val
+        assert not sides[0] & sides[1]
+
+
+def test_a_photo_in_two_classes_is_left_out(tmp_path: Path) -> None:
+    folders(tmp_path)
+    photo(tmp_path / "cat/same.png", 77)
+    photo(tmp_path / "dog/same.png", 77)
+    found = read_class_folders(tmp_path)
+    assert sorted(item.name for item in found.skipped) == ["cat/same", "dog/same"]
+
+
+def test_unreadable_photos_are_skipped_and_more_than_half_stop(tmp_path: Path) -> None:
+    folders(tmp_path, 5)
+    (tmp_path / "cat/0.jpg").write_bytes((tmp_path / "cat/0.jpg").read_bytes()[:200])
+    found = read_class_folders(tmp_path)
+    assert [item.name for item in found.skipped] == ["cat/0"]
+    for path in [*(tmp_path / "cat").iterdir(), tmp_path / "dog/0.jpg"]:
+        path.write_bytes(b"")
+    with pytest.raises(UnreadableImage, match="6 of 10"):
+        read_class_folders(tmp_path)
+
+
+def test_what_is_no_class_folder_tree_stops(tmp_path: Path) -> None:
+    with pytest.raises(LayoutUnknown, match="not there"):
+        read_class_folders(tmp_path / "nowhere")
+    photo(tmp_path / "flat/1.jpg")
+    with pytest.raises(LayoutUnknown, match="1 photo and 0 folders"):
+        read_class_folders(tmp_path / "flat")
+    with pytest.raises(LabelSpaceError, match="only cat/"):
+        read_class_folders(folders(tmp_path / "one", names=("cat",)))
+    photo(folders(tmp_path / "few", names=("cat",)) / "dog/1.jpg", 5000)
+    with pytest.raises(SplitError, match=r"dog \(1\)"):
+        read_class_folders(tmp_path / "few")
+    with pytest.raises(LayoutUnknown, match="samples to segment"):
+        read_class_folders(paired(tmp_path / "samples"))
+
+
+def test_a_class_in_val_alone_stops(tmp_path: Path) -> None:
+    folders(tmp_path / "train", 3)
+    folders(tmp_path / "val", 3, ("cat", "cow"))
+    with pytest.raises(SplitError, match="cow"):
+        read_class_folders(tmp_path)
+
+
+def test_a_folder_round_the_class_folders_is_passed(tmp_path: Path) -> None:
+    folders(tmp_path / "animals/photos", 3)
+    assert read_class_folders(tmp_path).class_names == ("cat", "dog")
+
+
+def test_the_real_class_folders_are_read(shared: Path) -> None:
+    found = read_class_folders(shared / "data/animals-classification")
+    assert found.class_names == ("cat", "cow", "dog", "horse", "person", "sheep")
+    assert (len(found.train), len(found.val), found.skipped) == (480, 120, ())
