@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests.measure.conftest import Pair, random_pair, scores_of, space_of
@@ -46,15 +48,12 @@ def test_pairing_narrows_the_interval(space: LabelSpace) -> None:
 def test_the_order_of_the_photos_does_not_matter(space: LabelSpace) -> None:
     pairs = [random_pair(seed) for seed in range(5)]
     first, second = scores_of(pairs, space), scores_of([worse(pair) for pair in pairs], space)
-    turned = type(second)(
-        second.class_names,
-        second.background,
-        second.photos[::-1],
-        second.confusion,
-        second.truth[::-1],
-        second.guess[::-1],
-        second.hit[::-1],
-        second.void_pixels,
+    turned = replace(
+        second,
+        photos=second.photos[::-1],
+        truth=second.truth[::-1],
+        guess=second.guess[::-1],
+        hit=second.hit[::-1],
     )
     assert compare(first, turned) == compare(first, second)
 
@@ -64,6 +63,8 @@ def test_other_photos_classes_or_label_maps_are_refused(space: LabelSpace) -> No
     scores = scores_of(pairs, space)
     with pytest.raises(DataError, match="the photos must be the same"):
         compare(scores, scores_of(pairs[:2], space))
+    with pytest.raises(DataError, match=r"not in both: \['photo_0', 'renamed'\]"):
+        compare(scores, replace(scores, photos=("renamed", *scores.photos[1:])))
     with pytest.raises(DataError, match="the classes must be the same"):
         compare(scores, scores_of(pairs, space_of(5)))
     with pytest.raises(DataError, match="true pixels of each class"):

@@ -111,6 +111,13 @@ def test_pixels_images_and_void_add_up(space: LabelSpace) -> None:
     assert document["classes"][1]["images"] == 2
 
 
+def test_a_class_is_in_the_images_whose_label_map_holds_it() -> None:
+    first = np.array([[0, 1]], np.uint8), np.array([[2, 1]], np.uint8)
+    second = np.array([[0, 0]], np.uint8), np.array([[1, 0]], np.uint8)
+    document = scores_of([first, second], space_of(3)).to_json()
+    assert [row["images"] for row in document["classes"]] == [2, 1, 0]
+
+
 def test_photos_of_void_alone_give_nulls_and_no_warning() -> None:
     document = small([255, 255], [0, 1], classes=2).to_json()
     assert document["mean_iou"] is None

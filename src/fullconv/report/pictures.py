@@ -82,7 +82,7 @@ def error_map(photo: Picture, truth: Labels, guess: Labels, classes: int) -> Pic
     void, wrong = truth >= classes, (truth < classes) & (truth != guess)
     picture[wrong] = 0.25 * picture[wrong] + 0.75 * np.array(WRONG)
     picture[void] = _hatching(truth.shape)[void]
-    return picture.astype(np.uint8)
+    return np.asarray(picture, np.uint8)
 
 
 def _hatching(shape: tuple[int, ...]) -> Picture:
