@@ -78,7 +78,7 @@ def test_all_void_gives_a_loss_of_zero(name: str) -> None:
     scores, labels = torch.randn(1, 3, 2, 2, requires_grad=True), torch.full((1, 2, 2), 255)
     loss = LOSSES[name](scores, labels, void=255, weights=None, reduction="mean")
     loss.backward()
-    assert float(loss) == 0
+    assert loss.item() == 0
 
 
 def test_softmax_loss_equals_the_plain_count() -> None:

@@ -18,7 +18,7 @@ def write_bytes(path: Path, data: bytes) -> None:
     Written beside, flushed, renamed. Raises: DiskFull when there is no space; what was there stays.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    beside = path.with_name(f".{path.name}.part")  # one name: what a kill leaves behind is written over
     try:
         with open(beside, "wb") as file:
             file.write(data)

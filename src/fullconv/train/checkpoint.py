@@ -45,12 +45,18 @@ def read_checkpoint(path: Path, *, key: str, network: nn.Module, optimiser: Opti
     with torch.no_grad():
         for name, tensor in _part(tensors, "average/").items():
             average[name].copy_(tensor)
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _part(tensors, "optimiser/").items():
         index, field = name.split("/")
-        state.setdefault(int(index), {})[field] = tensor
+        state.setdefault(int(index), {})[field] = _laid_like(parameters[int(index)], tensor)
     optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     return int(metadata["step"])
+
+
+def _laid_like(parameter: Tensor, tensor: Tensor) -> Tensor:
+    """The tensor in the parameter's memory layout: fused optimisers walk both in memory order, whatever their strides say."""
+    return tensor if tensor.shape != parameter.shape else torch.empty_like(parameter).copy_(tensor)
 
 
 def checkpoint_step(path: Path) -> int:
