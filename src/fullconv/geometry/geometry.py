@@ -115,10 +115,11 @@ def transposed(
 ) -> Axis:
     """A transposed convolution: `stride` cells come out for each that goes in.
 
-    The field is that of the cell that sees most: at most ceil(kernel / stride) cells meet in one (without dilation).
+    The field is that of the cell that sees most: taps that are a whole number of strides apart meet in one cell.
     """
     reach = dilation * (kernel - 1)
-    meeting = reach // stride if stride == 1 or dilation == 1 else reach // stride + 1
+    taps = range(0, reach + 1, dilation)
+    meeting = max((b - a) // stride for a in taps for b in taps if b >= a and (b - a) % stride == 0)
     return Axis(
         stride=axis.stride / stride,
         offset=axis.offset + axis.stride * (padding - Fraction(reach, 2)) / stride,

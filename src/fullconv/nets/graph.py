@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.fx.proxy import Attribute
 
 from fullconv.base.errors import FullconvError, GeometryError, SurgeryError
 
@@ -39,7 +40,10 @@ BATCH = 2  # photos in the tensors without data: two, so that `squeeze()` does n
 
 
 class Followed(fx.Proxy):
-    """A proxy that also holds what it stands for: a tensor without data, a size, a number."""
+    """A proxy that knows what it stands for: a tensor without data, a size, a number."""
+
+    def __getattr__(self, k: str) -> FollowedAttribute:
+        return FollowedAttribute(self, k)
 
     def __len__(self) -> int:
         return len(value_of(self))
@@ -104,6 +108,16 @@ class Tracer(fx.Tracer):
 
     def keys(self, obj: fx.Proxy) -> Any:
         return value_of(obj).keys()
+
+
+class FollowedAttribute(Attribute):
+    """An attribute of what is followed (`x.shape`), which becomes a step of the graph when it is first used."""
+
+    def __len__(self) -> int:
+        return len(value_of(self))
+
+    def __index__(self) -> int:
+        return operator.index(value_of(self))
 
 
 def value_of(proxy: fx.Proxy) -> Any:
@@ -186,10 +200,10 @@ def nothing(fake: FakeTensorMode, network: nn.Module, size: Size) -> Tensor:
 def not_followed(network: nn.Module, size: Size, tracer: Tracer, error: Exception) -> SurgeryError:
     graph: Any = getattr(tracer, "graph", None)
     nodes = list(graph.nodes) if isinstance(graph, fx.Graph) else []
-    after = f" after '{label(nodes[-1])}'" if nodes else ""
+    place = f" {'after' if 'concrete' in nodes[-1].meta else 'at'} '{label(nodes[-1])}'" if nodes else ""
     return SurgeryError(
         "the network must run on a photo of the window's size, by steps that torch.fx can follow",
-        f"{type(network).__name__} at {size[0]}x{size[1]} stopped{after}: {type(error).__name__}: {str(error)[:300]}",
+        f"{type(network).__name__} at {size[0]}x{size[1]} stopped{place}: {type(error).__name__}: {str(error)[:300]}",
         "check the window; steps that depend on pixel values (not on shapes) cannot be followed",
     )
 

@@ -65,6 +65,7 @@ class Follower:
         return None
 
 
+ATTENTION = "attention: every position meets every other"
 Before = list[tuple[fx.Node, Place]]
 Step = Callable[[geo.Axis, int], geo.Axis]
 
@@ -121,10 +122,10 @@ WORDS: dict[str, str] = {
     "transpose": "permute",
     "swapaxes": "permute",
     "movedim": "permute",
-    "matmul": "attention",
-    "bmm": "attention",
-    "baddbmm": "attention",
-    "einsum": "attention",
+    "matmul": "product",
+    "bmm": "product",
+    "baddbmm": "product",
+    "einsum": "product",
     "scaled_dot_product_attention": "attention",
     "concat": "cat",
     "concatenate": "cat",
@@ -438,9 +439,13 @@ def cat(follower: Follower, node: fx.Node, before: Before) -> Place | None:
 
 
 def attention(follower: Follower, node: fx.Node, before: Before) -> Place | None:
-    if len(before) < 2:
-        return follower.lost(node, "multiplies by a matrix that belongs to no layer")
-    return follower.lost(node, "attention: every position meets every other")
+    return follower.lost(node, ATTENTION)
+
+
+def matrix_product(follower: Follower, node: fx.Node, before: Before) -> Place | None:
+    """Of two tensors that depend on the photo: attention written by hand."""
+    found = ATTENTION if len(before) > 1 else "multiplies by a matrix that belongs to no layer"
+    return follower.lost(node, found)
 
 
 def meeting(follower: Follower, node: fx.Node, before: Before) -> Place | None:
@@ -510,6 +515,7 @@ RULES: dict[str, Callable[[Follower, fx.Node, Before], Place | None]] = {
     "linear": linear,
     "cat": cat,
     "attention": attention,
+    "product": matrix_product,
 }
 
 

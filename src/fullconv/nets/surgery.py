@@ -20,6 +20,7 @@ from fullconv.nets import lifts
 from fullconv.nets.graph import Size, label, spot, trace
 from fullconv.nets.layers import WindowContext
 from fullconv.nets.places import (
+    ATTENTION,
     Follower,
     Place,
     convolution_settings,
@@ -213,10 +214,11 @@ class Surgery:
         return head
 
     def refuse_what_cannot_be_followed(self) -> None:
-        reasons = [(node, why) for node, why in self.follower.why.items()]
+        reasons = list(self.follower.why.items())
+        reasons += [(n, ATTENTION) for n in self.graph.nodes if kind_of(n, self.module) == "attention"]
         reasons += [(node, why) for node in self.graph.nodes for why in self.positions(node)]
         if reasons:
-            reasons.sort(key=lambda found: not found[1].startswith("attention"))
+            reasons = sorted(dict(reasons).items(), key=lambda found: found[1] != ATTENTION)
             raise SurgeryError(
                 "every step must act alike at every position of the map",
                 "; ".join(f"'{spot(node)}' ({kind_of(node, self.module)}): {why}" for node, why in reasons[:3]),
@@ -253,12 +255,11 @@ class Surgery:
         if first in self.lifted:
             return self.lifted[first]
         place = self.place(first)
-        order = tuple(lay.where(place.layout, name) for name in "hw")
-        if order == (2, 3) and len(place.layout) == 4:
-            return first
-        if order == (1, 2) and len(place.layout) == 4:
-            return self.graph.call_method("permute", (first, 0, 3, 1, 2))
-        raise self.refused(node, f"reads a tensor of ({lay.names(place.layout)})")
+        rows, columns = lay.where(place.layout, "h"), lay.where(place.layout, "w")
+        if len(place.layout) != 4 or rows is None or columns is None:
+            raise self.refused(node, f"reads a tensor of ({lay.names(place.layout)})")
+        order = (*(d for d in range(4) if d not in (rows, columns)), rows, columns)
+        return first if order == (0, 1, 2, 3) else self.graph.call_method("permute", (first, *order))
 
     def place(self, node: fx.Node) -> Place:
         place = self.follower.place[node]

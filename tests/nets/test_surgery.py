@@ -1,0 +1,326 @@
+"""Surgery on every backbone that the road names, on small networks window by window, and on what cannot be converted."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Callable
+
+import pytest
+import timm
+import torch
+import torchvision
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from fullconv.base.errors import SurgeryError, UsageError
+from fullconv.nets.proof import TOLERANCE, prove, score_geometry
+from fullconv.nets.surgery import CONTEXTS, POOLINGS, Converted, convolutionalize
+
+
+def from_torchvision(name: str) -> nn.Module:
+    extra = {"googlenet": {"init_weights": False, "aux_logits": True}}.get(name, {})
+    return torchvision.models.get_model(name, weights=None, **extra)
+
+
+def small_vgg16() -> nn.Module:
+    """torchvision's VGG16 with an eighth of its channels and a small head; the full width is the same code."""
+    widths = [8, 8, "M", 16, 16, "M", 32, 32, 32, "M", 64, 64, 64, "M", 64, 64, 64, "M"]
+    network = torchvision.models.VGG(torchvision.models.vgg.make_layers(widths), num_classes=10)
+    network.classifier[0], network.classifier[3] = nn.Linear(64 * 49, 32), nn.Linear(32, 32)
+    network.classifier[6] = nn.Linear(32, 10)
+    return network
+
+
+def small_timm_vgg16() -> nn.Module:
+    widths = (8, 8, "M", 16, 16, "M", 32, 32, 32, "M", 64, 64, 64, "M", 64, 64, 64, "M")
+    return timm.models.vgg.VGG(widths, num_classes=10, num_features=32)
+
+
+BACKBONES: dict[str, tuple[Callable[[], nn.Module], int]] = {
+    "torchvision:alexnet": (lambda: from_torchvision("alexnet"), 224),
+    "torchvision:vgg16 (narrow)": (small_vgg16, 224),
+    "torchvision:googlenet": (lambda: from_torchvision("googlenet"), 96),
+    "torchvision:resnet18": (lambda: from_torchvision("resnet18"), 64),
+    "torchvision:resnet50": (lambda: from_torchvision("resnet50"), 64),
+    "torchvision:mobilenet_v3_small": (lambda: from_torchvision("mobilenet_v3_small"), 64),
+    "torchvision:mobilenet_v3_large": (lambda: from_torchvision("mobilenet_v3_large"), 64),
+    "torchvision:convnext_tiny": (lambda: from_torchvision("convnext_tiny"), 64),
+    "timm:vgg16 (narrow)": (small_timm_vgg16, 224),
+    "timm:resnet18": (lambda: timm.create_model("resnet18"), 64),
+    "timm:resnet50": (lambda: timm.create_model("resnet50"), 64),
+    "timm:mobilenetv3_small_100": (lambda: timm.create_model("mobilenetv3_small_100"), 64),
+    "timm:mobilenetv3_large_100": (lambda: timm.create_model("mobilenetv3_large_100"), 64),
+    "timm:convnext_tiny": (lambda: timm.create_model("convnext_tiny"), 64),
+    "timm:tf_efficientnet_lite0": (lambda: timm.create_model("tf_efficientnet_lite0"), 64),
+    "timm:tf_efficientnet_lite1": (lambda: timm.create_model("tf_efficientnet_lite1"), 80),
+    "timm:tf_efficientnet_lite2": (lambda: timm.create_model("tf_efficientnet_lite2"), 100),
+}
+
+
+@pytest.mark.parametrize("name", BACKBONES)
+def test_backbones_convert_and_nothing_is_lost(name: str) -> None:
+    build, window = BACKBONES[name]
+    torch.manual_seed(1)
+    model = build().eval()
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    converted = convolutionalize(model, window)
+    # equal at the window
+    assert converted.proof.holds, converted.proof.at_window
+    assert converted.geometry.size == (1, 1)
+    # the classifier is as it was
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+    # names are kept, every weight is accounted for, and none is fresh
+    account, after = converted.proof.account, converted.network.state_dict()
+    assert account.fresh == ()
+    assert sorted(account.copied + account.reshaped + account.folded + account.dropped) == sorted(before)
+    assert set(account.copied + account.reshaped) == set(after)
+    assert all(torch.equal(after[k], before[k]) for k in account.copied)
+    assert all(torch.equal(after[k].flatten(), before[k].flatten()) for k in account.reshaped)
+    assert all(k.startswith("aux") for k in account.dropped)
+    # what is left takes any size, and nothing in its head is fully connected
+    assert not any(isinstance(converted.network.get_submodule(n.rpartition(".")[0]), nn.Linear) for n in account.reshaped)
+    larger = converted.network(torch.zeros(1, 3, window + 32, window + 64))
+    assert larger.shape[2:] == score_geometry(converted, (window + 32, window + 64)).size == (2, 3)
+
+
+def test_the_full_vgg16_has_the_published_geometry() -> None:
+    """Traced without data or weights that are drawn: the published numbers of VGG16 at its own window."""
+    with torch.device("meta"):
+        model = torchvision.models.vgg16(weights=None, init_weights=False)
+    from fullconv.nets.surgery import rewritten
+
+    network, account, geometry, _ = rewritten(model, (224, 224), pooling="window", context="global")
+    assert geometry.receptive_field == (404, 404)  # Long et al. 2015, table 1
+    assert geometry.stride == (32, 32)
+    assert network.get_submodule("classifier.0").weight.shape == (4096, 512, 7, 7)
+    assert account.reshaped == ("classifier.0.weight", "classifier.3.weight", "classifier.6.weight")
+
+
+def test_gradients_reach_every_weight_and_dropout_drops() -> None:
+    torch.manual_seed(2)
+    converted = convolutionalize(small_vgg16(), 224)
+    network = converted.network.train()
+    x = torch.rand(2, 3, 256, 224)
+    assert not torch.equal(network(x), network(x))
+    network(x).square().sum().backward()
+    assert [n for n, p in network.named_parameters() if p.grad is None] == []
+    assert [n for n, p in network.named_parameters() if not p.grad.abs().sum() > 0] == []
+
+
+class Unpadded(nn.Module):
+    """Nothing is padded: every cell of the dense pass must equal the classifier on its window."""
+
+    def __init__(self, window: tuple[int, int], order: str, norm: bool) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 5, 3, 2), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 6, (3, 2)), nn.MaxPool2d(2, 2), nn.GELU()
+        )
+        self.order = order
+        with torch.no_grad():
+            _, c, h, w = self.body(torch.zeros(1, 3, *window)).shape
+        self.fc1, self.drop, self.fc2 = nn.Linear(c * h * w, 7), nn.Dropout(0.5), nn.Linear(7, 4)
+        self.norm: nn.Module = nn.BatchNorm1d(7) if norm else nn.LayerNorm(7)
+        nn.init.normal_(self.norm.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.body(x)
+        if self.order == "flatten":
+            x = torch.flatten(x, 1)
+        elif self.order == "view":
+            x = x.view(x.size(0), -1)
+        elif self.order == "channels last":
+            x = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+        elif self.order == "tokens":
+            x = x.flatten(2).transpose(1, 2).flatten(1)
+        else:
+            x = x.transpose(2, 3).flatten(1)  # columns before rows
+        return self.fc2(self.drop(self.norm(self.fc1(x)).relu()))
+
+
+ORDERS = ("flatten", "view", "channels last", "tokens", "columns first")
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    window=st.tuples(st.integers(12, 22), st.integers(12, 22)),
+    more=st.tuples(st.integers(0, 9), st.integers(0, 9)),
+    order=st.sampled_from(ORDERS),
+    norm=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_without_padding_every_cell_equals_its_window(
+    window: tuple[int, int], more: tuple[int, int], order: str, norm: bool, seed: int
+) -> None:
+    torch.manual_seed(seed)
+    model = Unpadded(window, order, norm).eval()
+    photo = torch.randn(3, window[0] + more[0], window[1] + more[1])
+    proof = prove(model, convolutionalize(model, window), photos=[photo])
+    dense = proof.dense
+    assert dense is not None
+    assert dense.exact, dense
+    assert dense.grid == (more[0] // 4 + 1, more[1] // 4 + 1)
+    assert dense.windows == dense.grid[0] * dense.grid[1]
+    assert "nothing is padded" in dense.why
+
+
+def by_hand(model: nn.Module, converted: Converted, photo: Tensor, stride: int) -> float:
+    """The plain double loop: the largest difference between each cell and the classifier on its window."""
+    scores = converted.network(photo[None])[0]
+    h, w = converted.window
+    worst = 0.0
+    for i in range(scores.shape[1]):
+        for j in range(scores.shape[2]):
+            window = photo[None, :, i * stride : i * stride + h, j * stride : j * stride + w]
+            worst = max(worst, float((model(window)[0] - scores[:, i, j]).abs().max()))
+    return worst
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_double_loop_agrees_with_the_proof(order: str) -> None:
+    torch.manual_seed(3)
+    model = Unpadded((17, 21), order, True).eval()
+    converted = convolutionalize(model, (17, 21))
+    photo = torch.randn(3, 26, 33)
+    with torch.no_grad():
+        assert by_hand(model, converted, photo, 4) < 1e-5
+        broken = copy.deepcopy(converted.network.get_submodule("fc1").weight)
+        converted.network.get_submodule("fc1").weight.copy_(broken.flip(2))  # rows upside down: the loop must see it
+        assert by_hand(model, converted, photo, 4) > 1e-3
+
+
+class Pooled(nn.Module):
+    def __init__(self, pool: Callable[[Tensor], Tensor], head: nn.Module) -> None:
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(3, 6, 3, 2), nn.ReLU(), nn.Conv2d(6, 8, 3, 2))
+        self.pool, self.head = pool, head
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.pool(self.body(x)))
+
+
+POOLS: dict[str, tuple[Callable[[Tensor], Tensor], nn.Module]] = {
+    "adaptive": (nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.Flatten(), nn.Linear(8, 4))),
+    "adaptive maximum": (nn.AdaptiveMaxPool2d((1, 1)), nn.Sequential(nn.Flatten(), nn.Linear(8, 4))),
+    "mean of two dimensions": (lambda x: x.mean((2, 3)), nn.Linear(8, 4)),
+    "mean one after the other, kept": (lambda x: x.mean([2, 3], keepdim=True), nn.Sequential(nn.Conv2d(8, 4, 1), nn.Flatten())),
+    "tokens": (lambda x: x.flatten(2).mean(-1), nn.Linear(8, 4)),
+    "squeezed": (lambda x: nn.functional.adaptive_avg_pool2d(x, 1).squeeze(-1).squeeze(-1), nn.Linear(8, 4)),
+    "norm and softmax": (lambda x: x.amax((-2, -1)), nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 4), nn.Softmax(-1))),
+    "two poolings": (
+        lambda x: torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1),
+        nn.Sequential(nn.BatchNorm1d(16), nn.Linear(16, 4)),
+    ),
+    "whole cells": (nn.AdaptiveAvgPool2d((2, 2)), nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(32, 4))),
+    "unequal bins": (nn.AdaptiveAvgPool2d((3, 5)), nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(120, 4))),
+    "more bins than cells": (nn.AdaptiveAvgPool2d(7), nn.Sequential(nn.Flatten(), nn.Linear(8 * 49, 4))),
+}
+
+
+@pytest.mark.parametrize("name", POOLS)
+def test_heads_after_a_pooling_equal_every_window(name: str) -> None:
+    torch.manual_seed(4)
+    model = Pooled(*POOLS[name]).eval()
+    converted = convolutionalize(model, (19, 19))  # 4x4 cells
+    assert converted.proof.holds
+    dense = prove(model, converted).dense
+    assert dense is not None
+    assert dense.exact, dense
+    assert dense.windows == 9
+    assert (converted.proof.account.folded == ("head.1.weight",)) == (name == "more bins than cells") or name == "unequal bins"
+
+
+def test_cells_scored_by_themselves_average_to_the_classifier_where_the_rest_is_linear() -> None:
+    torch.manual_seed(5)
+    model = Pooled(*POOLS["adaptive"]).eval()
+    converted = convolutionalize(model, 19, pooling="cell")
+    assert converted.geometry.size == (4, 4)
+    assert converted.proof.holds
+    dense = prove(model, converted).dense
+    assert dense is not None
+    assert dense.exact
+    curved = convolutionalize(Pooled(*POOLS["norm and softmax"]).eval(), 19, pooling="cell")
+    assert not curved.proof.holds
+
+
+class Excited(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gate, self.last = nn.Conv2d(3, 6, 3, 2), nn.Conv2d(6, 6, 1), nn.Conv2d(6, 6, 3)
+        self.pool, self.fc = nn.AdaptiveAvgPool2d(1), nn.Linear(6, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        x = x * self.gate(nn.functional.adaptive_avg_pool2d(x, 1)).sigmoid()
+        return self.fc(self.pool(self.last(x)).flatten(1))
+
+
+def test_pooling_inside_the_body_stays_global_or_gets_a_window() -> None:
+    torch.manual_seed(6)
+    model = Excited().eval()
+    whole, local = (convolutionalize(model, 17, context=context) for context in CONTEXTS)
+    assert whole.proof.holds
+    assert local.proof.holds
+    assert whole.geometry.receptive_field is None
+    assert local.geometry.receptive_field is not None
+    dense = prove(model, whole).dense
+    assert dense is not None
+    assert "pool the whole map" in dense.why
+    with torch.no_grad():
+        photo = torch.rand(1, 3, 60, 60)
+        other = photo.clone()
+        other[..., 50:, 50:] = 5.0
+        assert not torch.equal(whole.network(photo)[..., 0, 0], whole.network(other)[..., 0, 0])
+        assert torch.equal(local.network(photo)[..., 0, 0], local.network(other)[..., 0, 0])
+
+
+class Patches(nn.Module):
+    """Patches, a fixed position each, attention: a small transformer."""
+
+    def __init__(self, *, attends: bool) -> None:
+        super().__init__()
+        self.stem, self.position = nn.Conv2d(3, 8, 4, 4), nn.Parameter(torch.randn(1, 16, 8))
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True) if attends else None
+        self.fc = nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x).flatten(2).transpose(1, 2) + self.position
+        if self.attention is not None:
+            x = self.attention(x, x, x)[0]
+        return self.fc(x.mean(1))
+
+
+class Sorted(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1).sort(1)[0]
+
+
+CONV = nn.Conv2d(3, 4, 3)
+IMPOSSIBLE: dict[str, tuple[Callable[[], nn.Module], int, str]] = {
+    "a transformer": (lambda: timm.create_model("vit_tiny_patch16_224"), 224, r"'blocks\.0\.attn.*attention"),
+    "attention": (lambda: Patches(attends=True), 16, "'attention'.*attention: every position meets"),
+    "fixed positions": (lambda: Patches(attends=False), 16, r"'position' is a fixed positional embedding of \(1, 16, 8\)"),
+    "sorting": (lambda: nn.Sequential(CONV, Sorted(), nn.Linear(4 * 36, 2)), 8, r"'1 \("),
+    "a norm of positions": (lambda: nn.Sequential(CONV, nn.Flatten(), nn.BatchNorm1d(144), nn.Linear(144, 2)), 8, "'2'"),
+    "a window too small": (lambda: from_torchvision("alexnet"), 32, r"'features\.\d+'"),
+    "positions mixed": (lambda: nn.Sequential(CONV, nn.Flatten(2), nn.Linear(36, 2)), 8, "'2'.*over positions"),
+    "no map": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.LSTM(6, 2)), 8, "."),
+}
+
+
+@pytest.mark.parametrize("name", IMPOSSIBLE)
+def test_what_cannot_be_converted_is_an_error_that_names_layer_and_reason(name: str) -> None:
+    build, window, found = IMPOSSIBLE[name]
+    with pytest.raises(SurgeryError) as refused:
+        convolutionalize(build(), window)
+    assert re.search(found, refused.value.found), refused.value.found
+    assert str(refused.value).count("\n") == 2
+
+
+def test_words_that_are_no_choice_are_refused() -> None:
+    for bad in ({"pooling": "max"}, {"context": "local"}):
+        with pytest.raises(UsageError, match="is one of"):
+            convolutionalize(nn.Sequential(CONV), 8, **bad)
+    assert set(POOLINGS) == {"window", "cell"}
+    assert TOLERANCE <= 1e-4
