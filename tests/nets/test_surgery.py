@@ -35,7 +35,7 @@ def small_vgg16() -> nn.Module:
 
 def small_timm_vgg16() -> nn.Module:
     widths = (8, 8, "M", 16, 16, "M", 32, 32, 32, "M", 64, 64, 64, "M", 64, 64, 64, "M")
-    return timm.models.vgg.VGG(widths, num_classes=10, num_features=32)
+    return timm.models.vgg.VGG(widths, num_classes=10, mlp_ratio=0.01)
 
 
 BACKBONES: dict[str, tuple[Callable[[], nn.Module], int]] = {
@@ -80,7 +80,9 @@ def test_backbones_convert_and_nothing_is_lost(name: str) -> None:
     assert all(torch.equal(after[k].flatten(), before[k].flatten()) for k in account.reshaped)
     assert all(k.startswith("aux") for k in account.dropped)
     # what is left takes any size, and nothing in its head is fully connected
-    assert not any(isinstance(converted.network.get_submodule(n.rpartition(".")[0]), nn.Linear) for n in account.reshaped)
+    assert not any(
+        isinstance(converted.network.get_submodule(n.rpartition(".")[0]), nn.Linear) for n in account.reshaped
+    )
     larger = converted.network(torch.zeros(1, 3, window + 32, window + 64))
     assert larger.shape[2:] == score_geometry(converted, (window + 32, window + 64)).size == (2, 3)
 
@@ -204,7 +206,10 @@ POOLS: dict[str, tuple[Callable[[Tensor], Tensor], nn.Module]] = {
     "adaptive": (nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.Flatten(), nn.Linear(8, 4))),
     "adaptive maximum": (nn.AdaptiveMaxPool2d((1, 1)), nn.Sequential(nn.Flatten(), nn.Linear(8, 4))),
     "mean of two dimensions": (lambda x: x.mean((2, 3)), nn.Linear(8, 4)),
-    "mean one after the other, kept": (lambda x: x.mean([2, 3], keepdim=True), nn.Sequential(nn.Conv2d(8, 4, 1), nn.Flatten())),
+    "mean one after the other, kept": (
+        lambda x: x.mean([2, 3], keepdim=True),
+        nn.Sequential(nn.Conv2d(8, 4, 1), nn.Flatten()),
+    ),
     "tokens": (lambda x: x.flatten(2).mean(-1), nn.Linear(8, 4)),
     "squeezed": (lambda x: nn.functional.adaptive_avg_pool2d(x, 1).squeeze(-1).squeeze(-1), nn.Linear(8, 4)),
     "norm and softmax": (lambda x: x.amax((-2, -1)), nn.Sequential(nn.LayerNorm(8), nn.Linear(8, 4), nn.Softmax(-1))),
@@ -228,7 +233,9 @@ def test_heads_after_a_pooling_equal_every_window(name: str) -> None:
     assert dense is not None
     assert dense.exact, dense
     assert dense.windows == 9
-    assert (converted.proof.account.folded == ("head.1.weight",)) == (name == "more bins than cells") or name == "unequal bins"
+    assert (converted.proof.account.folded == ("head.1.weight",)) == (
+        name == "more bins than cells"
+    ) or name == "unequal bins"
 
 
 def test_cells_scored_by_themselves_average_to_the_classifier_where_the_rest_is_linear() -> None:
@@ -300,9 +307,17 @@ CONV = nn.Conv2d(3, 4, 3)
 IMPOSSIBLE: dict[str, tuple[Callable[[], nn.Module], int, str]] = {
     "a transformer": (lambda: timm.create_model("vit_tiny_patch16_224"), 224, r"'blocks\.0\.attn.*attention"),
     "attention": (lambda: Patches(attends=True), 16, "'attention'.*attention: every position meets"),
-    "fixed positions": (lambda: Patches(attends=False), 16, r"'position' is a fixed positional embedding of \(1, 16, 8\)"),
+    "fixed positions": (
+        lambda: Patches(attends=False),
+        16,
+        r"'position' is a fixed positional embedding of \(1, 16, 8\)",
+    ),
     "sorting": (lambda: nn.Sequential(CONV, Sorted(), nn.Linear(4 * 36, 2)), 8, r"'1 \("),
-    "a norm of positions": (lambda: nn.Sequential(CONV, nn.Flatten(), nn.BatchNorm1d(144), nn.Linear(144, 2)), 8, "'2'"),
+    "a norm of positions": (
+        lambda: nn.Sequential(CONV, nn.Flatten(), nn.BatchNorm1d(144), nn.Linear(144, 2)),
+        8,
+        "'2'",
+    ),
     "a window too small": (lambda: from_torchvision("alexnet"), 32, r"'features\.\d+'"),
     "positions mixed": (lambda: nn.Sequential(CONV, nn.Flatten(2), nn.Linear(36, 2)), 8, "'2'.*over positions"),
     "no map": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.LSTM(6, 2)), 8, "."),
