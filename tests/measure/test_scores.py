@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, jaccard_score, precision_score, recall_score
-from tests.measure.conftest import random_pair, scores_of, small
+from tests.measure.conftest import random_pair, scores_of, small, space_of
 
 from fullconv.labels.space import LabelSpace
 from fullconv.measure.scores import read_counts, write_counts

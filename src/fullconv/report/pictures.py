@@ -87,7 +87,7 @@ def error_map(photo: Picture, truth: Labels, guess: Labels, classes: int) -> Pic
 
 def _hatching(shape: tuple[int, ...]) -> Picture:
     rows, columns = np.indices(shape[:2])
-    return np.array(VOID, np.uint8)[(rows + columns) // HATCH_PX % 2]
+    return np.asarray(np.array(VOID, np.uint8)[(rows + columns) // HATCH_PX % 2])
 
 
 def _shrunk(photo: NDArray[Any], how: Image.Resampling) -> NDArray[Any]:
