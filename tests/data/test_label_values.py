@@ -60,6 +60,20 @@ def test_0_and_255_are_background_and_one_object(tmp_path: Path) -> None:
     assert "255 is the object, not void" in said(samples)
 
 
+def test_a_black_and_white_palette_is_background_and_one_object(tmp_path: Path) -> None:
+    for suffix in ("png", "gif"):
+        samples = read_samples(
+            with_maps(tmp_path / suffix, blocks((0, 1)), palette=[0, 0, 0, 255, 255, 255], suffix=suffix)
+        )
+        assert samples.label_space.names == ("background", "object")
+        assert found(samples) == [0, 1]
+
+
+def test_a_grey_given_as_colour_is_an_id_as_void(tmp_path: Path) -> None:
+    samples = read_samples(paired(tmp_path), void="0,0,0")
+    assert (samples.label_space.names, samples.label_space.void_values) == (("class_1", "class_2"), (0,))
+
+
 @pytest.mark.parametrize("form", ["one bit", "grey as RGB", "grey and opacity", "opacity alone", "16 bits"])
 def test_two_values_in_any_form_are_background_and_one_object(tmp_path: Path, form: str) -> None:
     values = blocks((0, 255))
@@ -392,6 +406,7 @@ def test_one_class_chosen_stops(tmp_path: Path) -> None:
 def test_a_bundles_label_space_reads_files_of_the_same_kind(tmp_path: Path) -> None:
     space = read_samples(paired(tmp_path / "trained", ids=(0, 4, 9))).label_space
     samples = read_samples(paired(tmp_path / "new", 2, ids=(4, 9)), like=space)
+    assert len(samples.val) == 2
     assert samples.label_space == space
     assert found(samples) == [1, 2]
     with pytest.raises(UnknownLabel, match="5 at row 0"):

@@ -174,7 +174,7 @@ def test_same_stem_in_two_splits_gets_the_split_in_its_name(tmp_path: Path) -> N
 
 def test_names_in_two_spellings_of_an_accent_pair(tmp_path: Path) -> None:
     composed, apart = unicodedata.normalize("NFC", "é"), unicodedata.normalize("NFD", "é")
-    paired(tmp_path, 3, photos=f"images/{{}}{composed}.jpg", maps=f"masks/{{}}{apart}.png")
+    paired(tmp_path, 3, photos=f"images/{composed}{{}}{composed}.jpg", maps=f"masks/{apart}{{}}{apart}.png")
     assert len(read_samples(tmp_path).split("all")) == 3
 
 
@@ -417,6 +417,13 @@ def test_what_is_no_splits_file_stops(tmp_path: Path, text: str) -> None:
 def test_fewer_than_two_training_samples_stop(tmp_path: Path) -> None:
     with pytest.raises(SplitError, match="1 in train"):
         read_samples(paired(tmp_path, 1))
+
+
+def test_no_train_split_stops_and_says_how_to_give_one(tmp_path: Path) -> None:
+    paired(tmp_path, 4, photos="test/images/{}.jpg", maps="test/masks/{}.png")
+    with pytest.raises(SplitError, match="0 in train; 4 samples") as error:
+        read_samples(tmp_path)
+    assert "--splits" in error.value.try_
 
 
 def test_every_refusal_has_three_parts(tmp_path: Path) -> None:

@@ -44,14 +44,9 @@ def known_values(
         )
         for one in bad
     ]
-    return (
-        [one for one in facts if not strange[one.pair.name]],
-        skipped,
-        [
-            f"{count(len(bad), 'sample')} with values outside the label space left out, as asked "
-            f"({some(map(say_value, values))})."
-        ],
-    )
+    left_out = some(map(say_value, values))
+    said = f"{count(len(bad), 'sample')} with values outside the label space left out, as asked ({left_out})."
+    return [one for one in facts if not strange[one.pair.name]], skipped, [said]
 
 
 def _strange(one: PairFacts, space: LabelSpace) -> list[Value]:

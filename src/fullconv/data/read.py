@@ -76,6 +76,9 @@ def read_samples(
     skipped += empty
     samples = {one.pair.name: _sample(one, space) for one in known}
     parts, said = _split(listing, samples, known, pixels, seed)
+    if like is not None and not parts["val"] and listing.splits.keys() == {UNSPLIT}:
+        parts = {"train": (), "val": parts["train"], "test": ()}
+        said = ["Too few samples for a split: all are measured."]
     notes += said + _say_duplicates(parts, known)
     if skipped:
         notes.append(f"{count(len(skipped), 'file or sample')} left out, listed with the reason.")
@@ -253,7 +256,9 @@ def _check_enough(samples: SampleSet, *, measured_only: bool) -> None:
         raise SplitError(
             "training needs at least 2 samples",
             f"{len(samples.train)} in train; {_say_left(samples)}",
-            "add samples, or mend those that were left out",
+            "add samples, or mend those that were left out"
+            if samples.train or not samples.split("all")
+            else "--splits FILE that says which samples are train",
         )
     _check_classes(samples)
 

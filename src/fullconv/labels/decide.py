@@ -52,6 +52,8 @@ def decide(held: Held, *, layout: str, class_file: ClassFile | None, void: Value
 
     Raises: LabelSpaceError if it cannot be told; what to type is in the error.
     """
+    if isinstance(void, tuple) and len(set(void)) == 1 and held.ids is not None and not _has_palette(held):
+        void = void[0]  # 0,0,0 of grey label maps is their 0
     if class_file:
         return _by_class_file(held, class_file, void)
     if void != NO_VOID:
@@ -114,7 +116,7 @@ def _reads_colours(held: Held, entries: Sequence[Entry], name: str, void: Value 
     ids = _ids(entries)
     ids_fit = set(held.ids) <= {*ids, VOID_8}
     colours_fit = coloured and held.colours is not None and set(held.colours) <= table
-    if not colours_fit or (held.palette is None and not held.palettes_differ):
+    if not colours_fit or not _has_palette(held):
         return colours_fit and not ids_fit
     # a palette whose colours are all in the table: its indexes count only if they say the same, or the file gives ids
     explicit = all(entry.id is not None for entry in entries)
@@ -208,6 +210,9 @@ def _ids_found(held: Held, ids: Mapping[int, int], void: Value | str | None) -> 
     for object_ in (VOID_8, VOID_16):
         if object_ in found and found <= {0, object_}:
             return _two(0, object_, void_values, notes)
+    black_and_white = _black_and_white(held, found)
+    if black_and_white:
+        return _two(*black_and_white, void_values, notes)
     top = next((value for value in (VOID_8, VOID_16) if value in found), None)
     if void is None and top is not None:
         _check_scale(found, top)
@@ -283,6 +288,14 @@ def _two(low: Value, high: Value, void_values: tuple[Value, ...], notes: Sequenc
     return space, (said, *notes)
 
 
+def _black_and_white(held: Held, found: set[int]) -> tuple[int, int] | None:
+    """The ids of black and white, if a palette shows the two ids as these: what 0 and 255 are in grey."""
+    by_colour = {colour: index for index, colour in (held.palette or {}).items() if index in found}
+    if len(found) == 2 and set(by_colour) == {(0, 0, 0), (255, 255, 255)}:
+        return by_colour[0, 0, 0], by_colour[255, 255, 255]
+    return None
+
+
 # ---- helpers --------------------------------------------------------------------------------------------------------
 
 
@@ -308,6 +321,10 @@ def _with_void(space: LabelSpace, notes: tuple[str, ...], void: Value | str) -> 
     )
     said = f"Void is {say_value(void)}, as asked" + (f": {gone[0]} is no class then." if gone else ".")
     return mended, (*notes, said)
+
+
+def _has_palette(held: Held) -> bool:
+    return held.palette is not None or held.palettes_differ
 
 
 def _display(colours: Sequence[Colour | None], held: Held, values: Sequence[Value | None]) -> tuple[Colour, ...]:
