@@ -205,6 +205,12 @@ def test_a_curve_stays_inside_its_frame_and_ends_at_the_last_step() -> None:
     assert curve.x_ticks[-1][1] == "5,000"
 
 
+def test_steps_are_marked_at_whole_numbers() -> None:
+    curve = loss_curve(list(range(1, 13)), [1.0] * 12)
+    assert curve is not None
+    assert [label for _, label in curve.x_ticks] == ["0", "5", "10"]
+
+
 def test_the_error_map_marks_wrong_pixels_red_and_hatches_void() -> None:
     truth, guess = np.array([[0, 1, 255, 255]]), np.array([[0, 0, 0, 1]])
     picture = error_map(np.zeros((1, 4, 3), np.uint8), truth, guess, 2)
@@ -298,6 +304,20 @@ def test_nothing_sticks_out_at_a_phone_s_and_a_wide_width(
     assert scroll_width <= width
     assert (broken, pictures) == (0, 24)
     assert console == ""
+
+
+def test_forty_classes_of_long_names_fit_a_phone_too(run_folder: Path, tmp_path: Path) -> None:
+    names = [f"a-rather-long-name-of-a-class-{index}" for index in range(40)]
+    row = {"images": 1, "pixels": 10, "precision": 0.5, "recall": 0.5, "iou": 0.4, "iou_interval": [0.3, 0.5]}
+    scores = read_json(run_folder / "sharp" / "scores.json")
+    rows = [{"id": index, "name": name, **row} for index, name in enumerate(names)]
+    many = scores | {"classes": rows, "confusion": np.full((40, 40), 3).tolist(), "absent": names}
+    write_json(run_folder / "sharp" / "scores.json", many)
+    page = write_report(run_folder, [])
+    printed, _ = browse(framed(page, 390, 900), tmp_path / "home", "--dump-dom", "--virtual-time-budget=5000")
+    found = re.search(r'<pre id="out">(.*?)</pre>', printed)
+    assert found
+    assert json.loads(html.unescape(found[1]))[:2] == [390, []]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -43,7 +43,7 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float | None]) -> Curve | 
     return Curve(
         raw=_path([place(x, y) for x, y in points]),
         smooth=_path(line),
-        x_ticks=tuple((place(x, 0)[0], f"{x:,.0f}") for x in _ticks(x_top) if x <= x_top),
+        x_ticks=tuple((place(x, 0)[0], f"{x:,.0f}") for x in _ticks(x_top, least=1) if x <= x_top),
         y_ticks=tuple((place(0, y)[1], f"{y:g}") for y in y_ticks),
         last=line[-1],
     )
@@ -71,11 +71,17 @@ def _robust_top(values: list[float], smooth: list[float]) -> float:
     return max(ordered[int(0.98 * (len(ordered) - 1))], *smooth, 1e-12)
 
 
-def _ticks(top: float) -> list[float]:
-    """0 and a few round numbers, the last at or above the top."""
+def _ticks(top: float, *, least: float = 0) -> list[float]:
+    """0 and a few round numbers, at least `least` apart, the last at or above the top."""
     step = 10 ** math.floor(math.log10(top))
-    step = next(step * part for part in (0.1, 0.2, 0.25, 0.5, 1, 2) if top / (step * part) <= 5)
+    parts = (0.1, 0.2, 0.25, 0.5, 1, 2)
+    step = next(step * part for part in parts if top / (step * part) <= 5 and _apart(step * part, least))
     return [round(step * index, 12) for index in range(math.ceil(top / step - 1e-9) + 1)]
+
+
+def _apart(step: float, least: float) -> bool:
+    """Whether ticks this far apart are allowed: multiples of `least`."""
+    return not least or (step >= least and step % least == 0)
 
 
 def _path(points: Sequence[tuple[float, float]]) -> str:
