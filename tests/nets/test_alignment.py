@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fullconv.base.errors import GeometryError
-from fullconv.nets.alignment import Case, Layout, Paper, Same, border_cells, kernels_of
+from fullconv.nets.alignment import Layout, Paper, Same, best, border_cells, kernels_of
 
 HALF = Fraction(1, 2)
 VGG = {8: Fraction(7, 2), 16: Fraction(15, 2), 32: Fraction(223, 2)}  # pool3, pool4, fc7, with the convolutions' own padding
@@ -59,11 +59,12 @@ def test_a_quarter_pixel_is_refused_never_rounded() -> None:
 
 
 KINDS = {
-    "half a pixel off": Same((32,), (Case(0, (Fraction(31, 2),)),)),
-    "on the border": Same((32,), (Case(0, (Fraction(0),)), Case(1, (Fraction(0),), -1), Case(16, (Fraction(0),), -1))),
-    "tf-same": Same((32,), (Case(0, (Fraction(31),)), Case(1, (Fraction(0),), -1), Case(16, (Fraction(15),), -1))),
-    "tf-same, multiples only": Same((32,), (Case(0, (Fraction(31),)),)),
-    "one cell missing": Same((32,), (Case(0, (Fraction(31),), 1),)),
+    "half a pixel off": Same((32,), (Fraction(31, 2),), (0,)),
+    "on the border": Same((32,), (Fraction(0),), (-1,), 1),
+    "on the border, multiples only": Same((32,), (Fraction(0),), (0,)),
+    "tf-same on odd lengths": Same((8, 32), (Fraction(0), Fraction(0)), (-1, -1), 1),
+    "tf-same, half a stride more": Same((32,), (Fraction(15),), (-1,), 16),
+    "one cell missing": Same((8, 32), (Fraction(7), Fraction(31)), (1, 1)),
 }
 
 
@@ -72,9 +73,9 @@ def test_same_covers_the_photo_with_at_most_half_a_stride_a_side(length: int, ki
     same = KINDS[kind]
     layout = same.layout(length)
     padded = layout.before + length + layout.after
-    case = next(c for c in same.cases if (padded - c.remainder) % 32 == 0)
-    cells = padded // 32 - case.missing
-    first = case.offsets[0] - layout.before
+    assert padded % 32 == same.remainder
+    cells = padded // 32 - same.missing[-1]
+    first = same.offsets[-1] - layout.before
     last = first + 32 * (cells - 1)
     assert layout.before >= 0
     assert layout.after >= 0
@@ -82,8 +83,12 @@ def test_same_covers_the_photo_with_at_most_half_a_stride_a_side(length: int, ki
     assert first <= 16
     assert last >= length - 1 - 16
     fits = -length % 32  # what divisibility alone needs
-    assert layout.before <= fits + 16
-    assert layout.after <= fits + 16
+    assert layout.before + layout.after <= fits + 32 + (length < same.shortest)
+    if kind not in ("on the border, multiples only", "tf-same, half a stride more") and length >= same.shortest:
+        # for those two there is a better choice, which `best` takes
+        assert layout.before <= fits + 16
+        assert layout.after <= fits + 16
+        assert abs(first + last - (length - 1)) <= 2  # as far inside on the one side as on the other
 
 
 @given(length=st.integers(1, 300))
@@ -93,9 +98,26 @@ def test_a_network_centred_on_multiples_gets_no_more_than_divisibility_needs(len
     assert abs(layout.before - layout.after) <= 1
 
 
-def test_one_pixel_more_lays_tf_same_cells_on_both_borders() -> None:
-    assert KINDS["tf-same"].layout(320) == Layout(before=0, after=1, starts=(31,))
-    assert KINDS["tf-same, multiples only"].layout(320) == Layout(before=16, after=16, starts=(16,))
+def test_one_pixel_more_lays_cells_on_both_borders() -> None:
+    chosen = best([KINDS["on the border, multiples only"], KINDS["on the border"]])
+    assert chosen is KINDS["on the border"]
+    assert chosen.layout(320) == Layout(before=1, after=0, starts=(32,))
+    assert KINDS["on the border, multiples only"].layout(320) == Layout(before=9, after=23, starts=(40,))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_borders_suffice_for_photos_of_every_length(kind: str) -> None:
+    same = KINDS[kind]
+    for length in range(1, 200):
+        layout = same.layout(length)
+        padded = layout.before + length + layout.after
+        cells = [padded // s - m for s, m in zip(same.strides, same.missing, strict=True)]
+        for i, fine in enumerate((length, *cells[:-1])):
+            before, after = same.borders()[i]
+            factor = same.strides[i] // (1, *same.strides)[i]
+            places = [Fraction(2 * (layout.starts[i] + at) - (same.kernels[i] - 1), 2 * factor) for at in (0, fine - 1)]
+            assert -before <= places[0]
+            assert places[1] <= cells[i] - 1 + after
 
 
 @given(

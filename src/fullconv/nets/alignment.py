@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import ceil, floor
+from math import ceil
 
 from fullconv.base.errors import GeometryError
 
@@ -38,54 +38,75 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Case:
-    """What holds for the padded lengths that leave `remainder` when divided by the coarsest stride.
+class Same:
+    """The alignment `same` of one axis, for the padded lengths that leave `remainder` when divided by the coarsest stride.
 
-    offsets: centre of cell 0 of each tap, finest first, in pixels of the padded photo.
-    missing: the coarsest tap has length // stride - missing cells.
+    strides: of the taps, finest first.
+    offsets: centre of cell 0 of each, in pixels of the padded photo.
+    missing: how many cells each has less than length // stride.
+    remainder: of the padded length.
     """
 
-    remainder: int
-    offsets: tuple[Fraction, ...]
-    missing: int = 0
-
-
-@dataclass(frozen=True)
-class Same:
-    """The alignment `same` of one axis: strides finest first, and the paddings to choose from."""
-
     strides: tuple[int, ...]
-    cases: tuple[Case, ...]
+    offsets: tuple[Fraction, ...]
+    missing: tuple[int, ...]
+    remainder: int = 0
 
     @property
     def kernels(self) -> tuple[int, ...]:
         """Kernel of every enlargement, finest target first."""
-        return kernels_of(self.strides, self.cases[0].offsets)
+        return kernels_of(self.strides, self.offsets)
+
+    @property
+    def least(self) -> tuple[int, int]:
+        """Padding (before, after) that leaves the outermost cells no further than half a stride inside the photo."""
+        stride, offset, half = self.strides[-1], self.offsets[-1], Fraction(self.strides[-1], 2)
+        # the last cell lies at offset + stride * (length // stride - missing - 1)
+        beyond = self.remainder - 1 + stride * (self.missing[-1] + 1) - offset
+        return max(0, ceil(offset - half)), max(0, ceil(beyond - half))
 
     def layout(self, length: int) -> Layout:
-        """The shortest padding under which the cells cover a photo of `length` pixels."""
-        fits = [self._fit(case, length) for case in self.cases]
-        shortest = min(range(len(fits)), key=lambda i: fits[i][0] + fits[i][1])
-        before, after = fits[shortest]
-        offsets = self.cases[shortest].offsets
-        return Layout(before, after, starts_of(self.strides, offsets, self.kernels, origin=before))
+        """The shortest padding under which the cells cover a photo of `length` pixels; the rest is shared by both sides.
 
-    def _fit(self, case: Case, length: int) -> tuple[int, int]:
-        """(before, after) that cover a photo of `length` pixels with cells, under one case."""
-        stride, offset, half = self.strides[-1], case.offsets[-1], Fraction(self.strides[-1], 2)
-        # first cell at most half a stride inside the photo: offset - before <= half
-        least_before = max(0, ceil(offset - half))
-        # last cell likewise; it lies at offset + stride * (padded // stride - missing - 1)
-        least_after = max(0, ceil(case.remainder - 1 - half - offset + stride * (case.missing + 1)))
-        strides = max(case.missing + 1, -(-(length + least_before + least_after - case.remainder) // stride))
-        total = strides * stride + case.remainder - length
-        # as far inside on the one side as on the other, as nearly as half a stride a side allows
-        last = offset + stride * (strides - case.missing - 1)
-        even = floor((offset + last - (length - 1)) / 2)
-        most = -length % stride + stride // 2
-        low, high = max(least_before, total - most), min(total - least_after, most)
-        before = max(low, min(high, even)) if low <= high else max(least_before, min(total - least_after, even))
-        return before, total - before
+        Sums, quotients and remainders only: a length may also be a symbol, where a network is written down for any size.
+        """
+        short = max(0, self.shortest - length) if self.shortest > 1 else 0
+        before, after = self.least
+        rest = -(length + short + before + after - self.remainder) % self.strides[-1]
+        before, after = before + (rest + 1) // 2, after + rest // 2 + short
+        return Layout(before, after, self._starts(before))
+
+    @property
+    def shortest(self) -> int:
+        """The shortest length whose padding leaves every map a cell; shorter photos are padded as if they had it."""
+        smallest = max(stride * (missing + 1) for stride, missing in zip(self.strides, self.missing, strict=True))
+        stride = self.strides[-1]
+        padded = self.remainder + stride * -(-(smallest - self.remainder) // stride)
+        return max(1, padded - stride + 1 - sum(self.least))
+
+    def borders(self) -> tuple[tuple[int, int], ...]:
+        """By how many cells (before, after) each map must go on beyond its outermost cells before it is enlarged, so that every
+        cell of its target, finest target first, lies between two cells; enough for photos of every length.
+        """
+        found = [(0, 0)] * len(self.strides)
+        for length in range(1, self.strides[-1] + 1):
+            layout = self.layout(length)
+            padded = layout.before + length + layout.after
+            cells = [padded // stride - missing for stride, missing in zip(self.strides, self.missing, strict=True)]
+            for i, (fine, kernel) in enumerate(zip((length, *cells[:-1]), self.kernels, strict=True)):
+                factor = self.strides[i] // (1, *self.strides)[i]
+                lacking = border_cells(layout.starts[i], kernel, factor, cells[i], fine)
+                found[i] = (max(found[i][0], lacking[0]), max(found[i][1], lacking[1]))
+        return tuple(found)
+
+    def _starts(self, origin: int) -> tuple[int, ...]:
+        at_zero = starts_of(self.strides, self.offsets, self.kernels, origin=0)
+        return (at_zero[0] + origin, *at_zero[1:])
+
+
+def best(choices: Sequence[Same]) -> Same:
+    """The one that needs the least padding; the first of several."""
+    return min(choices, key=lambda same: sum(same.least))
 
 
 @dataclass(frozen=True)

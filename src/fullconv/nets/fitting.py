@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from torch import fx, nn
 
 from fullconv.geometry.geometry import Axis
-from fullconv.nets.alignment import CAFFE_PAD, Case, Paper, Same, kernels_of
+from fullconv.nets.alignment import CAFFE_PAD, Paper, Same, best
 from fullconv.nets.body import Body, body_of
 from fullconv.nets.surgery import Converted
 from fullconv.nets.trace import places, trace
@@ -27,27 +27,19 @@ def fit_same(converted: Converted, strides: Sequence[int]) -> tuple[Body, tuple[
     length (TF-SAME), one pixel or half a stride more lays them better than a whole stride would.
     """
     body = body_of(converted, strides)
-    coarsest = body.taps[-1].stride
+    taken = tuple(tap.stride for tap in body.taps)
     plain = plain_length(body, converted)
-    lengths = {remainder: plain + remainder for remainder in sorted({0, 1 % coarsest, coarsest // 2})}
-    maps = {remainder: maps_at(body, length) for remainder, length in lengths.items()}
-    both = []
-    for which in (0, 1):
-        cases = [
-            Case(
-                remainder,
-                offsets=tuple(axes[which].offset for axes in maps[remainder]),
-                missing=length // coarsest - maps[remainder][-1][which].size,
-            )
-            for remainder, length in lengths.items()
-        ]
-        both.append(_same(tuple(tap.stride for tap in body.taps), cases))
-    return body, (both[0], both[1])
-
-
-def _same(strides: tuple[int, ...], cases: Sequence[Case]) -> Same:
-    kernels = kernels_of(strides, cases[0].offsets)
-    return Same(strides, tuple(case for case in cases if kernels_of(strides, case.offsets) == kernels))
+    rows: list[Same] = []
+    columns: list[Same] = []
+    for remainder in sorted({0, 1 % taken[-1], taken[-1] // 2}):
+        length = plain + remainder
+        maps = maps_at(body, length)
+        for which, choices in enumerate((rows, columns)):
+            axes = [axes[which] for axes in maps]
+            offsets = tuple(axis.offset for axis in axes)
+            missing = tuple(length // stride - axis.size for stride, axis in zip(taken, axes, strict=True))
+            choices.append(Same(taken, offsets, missing, remainder))
+    return body, (best(rows), best(columns))
 
 
 def fit_paper(converted: Converted, strides: Sequence[int]) -> tuple[Body, tuple[Paper, Paper]]:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.base.errors import GeometryError, UsageError, WeightsError
-from fullconv.nets.alignment import Layout, Paper, Same, border_cells
+from fullconv.nets.alignment import Layout, Paper, Same
 from fullconv.nets.fitting import fit_paper, fit_same
 from fullconv.nets.score_layers import bilinear_deconvolution, cut, pad, repeat_border, score_layer
 from fullconv.nets.segmentation import SegmentationNet, architecture_of
@@ -178,7 +178,8 @@ class FcnNetwork(nn.Module):
         self.body = body
         self.axes = axes
         self.scales = tuple(scales)
-        self.covers = isinstance(axes[0], Same)
+        rows, columns = axes
+        self.borders = list(zip(rows.borders(), columns.borders(), strict=True)) if isinstance(rows, Same) else None
         self.factors = tuple(stride // target for stride, target in zip(strides, targets, strict=True))
         self.kernels = tuple(zip(axes[0].kernels, axes[1].kernels, strict=True))
         # keyed by stride, so that a stage finds the layers of the stage before by name
@@ -207,24 +208,21 @@ class FcnNetwork(nn.Module):
         scores = scored[-1]
         for i in reversed(range(len(scored))):
             start = (rows.starts[i], columns.starts[i])
-            enlarge = self._enlarged_over if self.covers else self._enlarged_as_it_is
+            enlarge = self._enlarged_as_it_is if self.borders is None else self._enlarged_over
             finer = scored[i - 1] if i else None
             target = size if finer is None else (finer.shape[2], finer.shape[3])
             scores = enlarge(scores, deconvolutions[i], i, start, target)
             if finer is not None:
-                first = (max(0, -start[0]), max(0, -start[1]))
-                scores = scores + cut(finer, (0, 0) if self.covers else first, (scores.shape[2], scores.shape[3]))
+                first = (0, 0) if self.borders is not None else (max(0, -start[0]), max(0, -start[1]))
+                scores = scores + cut(finer, first, (scores.shape[2], scores.shape[3]))
         return scores
 
     def _enlarged_over(
         self, scores: Tensor, deconvolution: nn.Module, i: int, start: tuple[int, int], target: tuple[int, int]
     ) -> Tensor:
         """The enlarged scores at every cell of the target; beyond the outermost cells their values go on."""
-        factor = self.factors[i]
-        (top, bottom), (left, right) = (
-            border_cells(start[axis], self.kernels[i][axis], factor, scores.shape[2 + axis], target[axis])
-            for axis in (0, 1)
-        )
+        assert self.borders is not None
+        factor, ((top, bottom), (left, right)) = self.factors[i], self.borders[i]
         enlarged = deconvolution(repeat_border(scores, (top, left), (bottom, right)))
         return cut(enlarged, (start[0] + factor * top, start[1] + factor * left), target)
 
