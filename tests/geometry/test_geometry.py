@@ -244,7 +244,8 @@ def test_bins_of_adaptive_pooling_are_centred_and_bounded(size: int, bins: int) 
     if size % bins == 0:
         ramp = torch.arange(size, dtype=torch.float64)
         assert torch.allclose(
-            matrix.double().T @ ramp, torch.tensor([float(found.offset + i * found.stride) for i in range(bins)]).double()
+            matrix.double().T @ ramp,
+            torch.tensor([float(found.offset + i * found.stride) for i in range(bins)]).double(),
         )
 
 
@@ -262,9 +263,9 @@ def at(offset: int | Fraction, stride: int = 2, field: int | None = 3) -> Geomet
 
 
 def test_branches_that_disagree_are_named() -> None:
-    with pytest.raises(GeometryError, match="'left' has stride .2, 2.*'right' has .4, 4"):
+    with pytest.raises(GeometryError, match=r"'left' has stride .2, 2.*'right' has .4, 4"):
         geo.merged({"left": at(0), "right": at(0, stride=4)}, disagreement="span")
-    with pytest.raises(GeometryError, match="'left' has offset .0, 0.*'right' has .1, 1"):
+    with pytest.raises(GeometryError, match=r"'left' has offset .0, 0.*'right' has .1, 1"):
         geo.merged({"left": at(0), "right": at(1)})
 
 

@@ -113,6 +113,25 @@ def test_taps_of_convnext_are_whole_stages() -> None:
         assert torch.allclose(body(x)[0], stage, atol=1e-5)
 
 
+class Jump(nn.Module):
+    """A road that forks at stride 2: what lies on one branch alone is no tap."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.side, self.fc = nn.Conv2d(3, 4, 3, 2, 1), nn.Conv2d(4, 6, 3, 1, 1), nn.Linear(10, 3)
+        self.pool = nn.MaxPool2d(3, 2, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.stem(x)
+        both = torch.cat([self.pool(x), self.pool(self.side(x).relu())], 1)
+        return self.fc(both.mean((2, 3)))
+
+
+def test_a_tap_lies_where_the_whole_road_passes() -> None:
+    body = body_of(convolutionalize(Jump().eval(), 16), [2, 4])
+    assert [(t.name, t.channels) for t in body.taps] == [("stem", 4), ("cat", 10)]
+
+
 def names(body: Body) -> list[str]:
     return [tap.name for tap in body.taps]
 

@@ -1,4 +1,4 @@
-"""Surgery on every backbone that the road names, on small networks window by window, and on what cannot be converted."""
+"""Surgery on every backbone of the road, on small networks window by window, and on what cannot be converted."""
 
 from __future__ import annotations
 
@@ -69,10 +69,14 @@ def test_backbones_convert_and_nothing_is_lost(name: str) -> None:
     # equal at the window
     assert converted.proof.holds, converted.proof.at_window
     assert converted.geometry.size == (1, 1)
-    # the classifier is as it was
+    # the classifier is as it was, and stays so when the network is trained further
+    with torch.no_grad():
+        trained = copy.deepcopy(converted.network)
+        for parameter in converted.network.parameters():
+            parameter.add_(1)
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
     # names are kept, every weight is accounted for, and none is fresh
-    account, after = converted.proof.account, converted.network.state_dict()
+    account, after = converted.proof.account, trained.state_dict()
     assert account.fresh == ()
     assert sorted(account.copied + account.reshaped + account.folded + account.dropped) == sorted(before)
     assert set(account.copied + account.reshaped) == set(after)
@@ -134,6 +138,9 @@ class Unpadded(nn.Module):
             x = x.view(x.size(0), -1)
         elif self.order == "channels last":
             x = x.permute(0, 2, 3, 1).reshape(x.shape[0], -1)
+        elif self.order == "shuffled":
+            n, c, h, w = x.shape
+            x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w).flatten(1)
         elif self.order == "tokens":
             x = x.flatten(2).transpose(1, 2).flatten(1)
         else:
@@ -141,7 +148,7 @@ class Unpadded(nn.Module):
         return self.fc2(self.drop(self.norm(self.fc1(x)).relu()))
 
 
-ORDERS = ("flatten", "view", "channels last", "tokens", "columns first")
+ORDERS = ("flatten", "view", "channels last", "tokens", "columns first", "shuffled")
 
 
 @settings(deadline=None, max_examples=12)

@@ -34,7 +34,7 @@ def positive(network: nn.Module) -> nn.Module:
 
 
 def check_middle_cell(network: nn.Module, size: tuple[int, int]) -> None:
-    """The middle cell sees exactly the extent that geometry derives; no more than that where it reaches over a border."""
+    """The middle cell sees exactly the extent that geometry derives; no more where that reaches over a border."""
     last = list(geometry_of(network, size).values())[-1]
     with torch.no_grad():
         assert tuple(network.double()(torch.zeros(1, 1, *size, dtype=torch.float64)).shape[2:]) == last.size
@@ -98,7 +98,7 @@ def test_branches_see_what_the_wider_sees(join: str) -> None:
 @pytest.mark.parametrize("join", ["add", "cat"])
 def test_branches_that_disagree_are_an_error_that_names_them(join: str) -> None:
     network = Branches(nn.Conv2d(1, 1, 2, 2), nn.Conv2d(1, 1, 1, 2), join=join)
-    with pytest.raises(GeometryError, match="'left'.*'right'"):
+    with pytest.raises(GeometryError, match=r"'left'.*'right'"):
         geometry_of(network, (20, 20))
     spanned = list(geometry_of(network, (20, 20), disagreement="span").values())[-1]
     assert spanned.offset == (Fraction(1, 2), Fraction(1, 2))

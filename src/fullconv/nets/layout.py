@@ -71,6 +71,18 @@ def reshaped(layout: Layout, shape: tuple[int, ...]) -> Layout | None:
     return tuple(after)
 
 
+def settled(layout: Layout) -> Layout:
+    """A map of four dimensions with its channels as they now lie: a shuffle of channels is over and done with."""
+    if len(layout) != 4 or not is_map(layout):
+        return layout
+    keep = (0, where(layout, "h"), where(layout, "w"))
+    return tuple(run if d in keep else (Atom("c", size_of(run)),) for d, run in enumerate(layout))
+
+
+def size_of(run: Run) -> int:
+    return prod(atom.size for atom in run)
+
+
 def permuted(layout: Layout, order: tuple[int, ...]) -> Layout:
     return tuple(layout[i] for i in order)
 

@@ -302,7 +302,7 @@ def reshape(follower: Follower, node: fx.Node, before: Before) -> Place | None:
     if layout is None:
         found = f"reshapes ({lay.names(place.layout)}) to {shape_of(node)[1:]}"
         return follower.lost(node, f"{found}, which tears rows or columns apart")
-    return Place(layout, place.geometry)
+    return Place(lay.settled(layout), place.geometry)
 
 
 def permute(follower: Follower, node: fx.Node, before: Before) -> Place | None:
@@ -479,18 +479,11 @@ def pointwise(follower: Follower, node: fx.Node, before: Before) -> Place | None
     return follower.lost(node, f"'{kind_of(node, follower.module)}' has no rule and changes the shape")
 
 
-def product(run: lay.Run) -> int:
-    n = 1
-    for atom in run:
-        n *= atom.size
-    return n
-
-
 def sized(place: Place, shape: tuple[int, ...]) -> Place:
     """The place with channels as they now are (a split, a step that changes the number of channels)."""
     runs = []
     for run, size in zip(place.layout, shape, strict=True):
-        if product(run) == size:
+        if lay.size_of(run) == size:
             runs.append(run)
         elif not run or any(a.name in "hw" for a in run):
             runs.append((lay.Atom("x", size),))
