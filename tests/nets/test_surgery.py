@@ -141,6 +141,8 @@ class Unpadded(nn.Module):
         elif self.order == "shuffled":
             n, c, h, w = x.shape
             x = x.view(n, 2, c // 2, h, w).transpose(1, 2).reshape(n, c, h, w).flatten(1)
+        elif self.order == "shuffled tokens":
+            x = x.flatten(2).unflatten(1, (2, 3)).transpose(1, 2).flatten(1)
         elif self.order == "tokens":
             x = x.flatten(2).transpose(1, 2).flatten(1)
         else:
@@ -148,7 +150,7 @@ class Unpadded(nn.Module):
         return self.fc2(self.drop(self.norm(self.fc1(x)).relu()))
 
 
-ORDERS = ("flatten", "view", "channels last", "tokens", "columns first", "shuffled")
+ORDERS = ("flatten", "view", "channels last", "tokens", "columns first", "shuffled", "shuffled tokens")
 
 
 @settings(deadline=None, max_examples=12)
