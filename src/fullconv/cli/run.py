@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from fullconv.cli.data import label_options, split_names
+
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
@@ -18,12 +20,7 @@ import click
 @click.option("--no-classifier", is_flag=True, help="Leave out the classifier's own training.")
 @click.option("--model", default="embedded:efficientnet_lite0", show_default=True, help="Backbone: embedded:NAME, timm:NAME or torchvision:NAME.")
 @click.option("--weights", default="embedded", show_default=True, help="embedded, hub, none or a FILE.")
-@click.option("--classes", default=None, help="Train on these classes only: A,B,...")
-@click.option("--others", type=click.Choice(["void", "background"]), default="void", show_default=True, help="What the other classes become.")
-@click.option("--void", type=int, default=None, help="The id in the label maps that is never trained on, never scored.")
-@click.option("--splits", type=click.Path(path_type=Path), default=None, help="A file that says which sample is in which split.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all that is drawn at random.")
-@click.option("--skip-bad", is_flag=True, help="Skip and list samples that would otherwise stop the run.")
+@label_options
 @click.option("--json", "as_json", is_flag=True, help="Print run.json on stdout and nothing else there.")
 def command(
     data: Path,
@@ -38,7 +35,7 @@ def command(
     weights: str,
     classes: str | None,
     others: str,
-    void: int | None,
+    void: str | None,
     splits: Path | None,
     seed: int,
     skip_bad: bool,
@@ -64,7 +61,7 @@ def command(
         recipe=recipe,
         minutes=20.0 if minutes is None else minutes,
         steps=steps,
-        classes=tuple(name.strip() for name in classes.split(",") if name.strip()) if classes else (),
+        classes=split_names(classes) or (),
         others=others,
         void=void,
         splits=splits,

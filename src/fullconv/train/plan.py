@@ -1,4 +1,4 @@
-"""The plan: crop, batch, precision, stages, steps, each with its reason. Road: train, before the first step.
+"""The plan: crop, batch, precision, stages, steps, each with its reason. Road: train, before the first step. Knows no torch.
 
 In: the fingerprint of the samples, a micro-benchmark of this machine, the minutes given. Out: decisions, written to plan.json
 before the first step that uses them and read back on resume, so that a resumed run follows the same plan.
@@ -7,29 +7,52 @@ before the first step that uses them and read back on resume, so that a resumed 
 from __future__ import annotations
 
 import statistics
-import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-import torch
-import torch.nn.functional as F
-from torch import nn
-
 from fullconv.data.fingerprint import Fingerprint
-from fullconv.train.loop import autocast
-from fullconv.train.optimiser import build_optimiser
-from fullconv.train.recipe import Recipe
+from fullconv.train.recipe import Recipe, for_stage, recipe
 
 SCHEMA = "fullconv.plan/1"
-LARGEST_CROP = 320  # beyond it an image costs more and the score does not rise: docs/log.md
 GRID = 32
+COMBINATIONS = (("fp32", False), ("fp32", True), ("bf16", False), ("bf16", True))  # precision, channels-last
+LARGEST_CROP = 320  # beyond it an image costs more and the score does not rise: docs/log.md
 REPLANNED_AFTER = 0.1  # share of a stage's steps
 REPORT_SECONDS = 12.0
+KEPT_FREE = 0.01  # share of the minutes that no step is planned into
 UNBALANCED = 10.0  # largest over smallest share of pixels from which classes are balanced
 BALANCE = 0.35  # power of 1 / share in the loss: 1 lets rare classes spread, 0 forgets them
+DATA_SHARE = 0.1  # of a step's time, for cutting and varying the crops: planned again after the first tenth
 STAGE_SHARES = {"32s": 0.5, "16s": 0.25, "8s": 0.25, "4s": 0.2}
+CLASSIFIER_SHARE = {"class folders": 0.2, "windows": 0.08}
+CLASSIFIER_BATCH = 16
+FROM_PYTHON = "recipe(...) from Python"
+
+
+@dataclass(frozen=True)
+class Question:
+    """What the plan depends on, of what was asked.
+
+    Attributes:
+        stages: in order, as ("classifier", "sharp").
+        recipe: its name.
+        weights: of the backbone; "none" means nothing is pretrained.
+        minutes: for the whole run.
+        steps: of each stage, instead of minutes; or None.
+        classifier_items: a key of CLASSIFIER_SHARE.
+        device: "cpu" or "cuda".
+        cores: of this machine.
+    """
+
+    stages: tuple[str, ...]
+    recipe: str
+    weights: str
+    minutes: float
+    steps: int | None
+    classifier_items: str
+    device: str
+    cores: int
 
 
 @dataclass(frozen=True)
@@ -71,6 +94,62 @@ class Measured:
     peak_bytes: int
 
 
+@dataclass(frozen=True)
+class Plan:
+    """The decisions, as the stages use them.
+
+    Attributes:
+        recipes: stage -> its recipe, with its steps.
+        seconds: stage -> seconds for it; empty where steps were asked for.
+        reserve: seconds kept for measuring and the report.
+    """
+
+    recipes: dict[str, Recipe]
+    seconds: dict[str, float]
+    reserve: float
+
+
+def make_plan(
+    question: Question, seen: Fingerprint, rows: Sequence[Measured], *, window: tuple[int, int], seconds_to_measure: float
+) -> list[Decision]:
+    """All decisions.
+
+    Args:
+        question: what was asked.
+        seen: the training samples in numbers.
+        rows: of `measure_machine`, at `plan_crop`'s crop.
+        window: the classifier's.
+        seconds_to_measure: for all photos of val, once.
+    """
+    crop, balance = plan_crop(seen), plan_balance([one.share for one in seen.classes])
+    machine = plan_machine(rows, recipe("modern"))
+    batch = next(one.value for one in machine if one.name == "batch")
+    reserve = _reserve(question, seconds_to_measure)
+    speed = next(row.images_per_second for row in rows[len(COMBINATIONS) :] if row.batch == batch)
+    steps = _steps(question, seen, crop.value, batch, speed, window, reserve.value)
+    return [crop, balance, _class_aware(balance.value), *machine, _workers(question), reserve, *steps]
+
+
+def plan_of(document: dict[str, Any], question: Question) -> Plan:
+    """plan.json as the stages use it."""
+    values = {decision["name"]: decision["value"] for decision in document["decisions"]}
+    machine = {name: values[name] for name in ("precision", "channels_last", "workers")}
+    if question.weights == "none":
+        machine["pretrained_rate"] = 1.0
+    base = replace(recipe(question.recipe), **machine)
+    if base.crop:
+        weights = tuple(values["class_weights"])
+        base = replace(base, crop=tuple(values["crop"]), batch=values["batch"], class_weights=weights)
+        base = replace(base, class_aware=values["class_aware"], crop_class_weights=weights)
+    classifier = replace(recipe("modern"), **machine, batch=CLASSIFIER_BATCH, scale=(0.9, 1.8))
+    recipes = {stage: classifier if stage == "classifier" else for_stage(base, stage) for stage in question.stages}
+    return Plan(
+        {stage: replace(one, steps=values[f"{stage}.steps"]) for stage, one in recipes.items()},
+        {} if question.steps is not None else {stage: values[f"{stage}.seconds"] for stage in question.stages},
+        values["reserve"],
+    )
+
+
 def plan_crop(fingerprint: Fingerprint) -> Decision:
     """The largest multiple of 32 below 0.9 of the median short side, 64 to 320."""
     short = statistics.median(min(size) for size, photos in fingerprint.sizes for _ in range(photos))
@@ -80,7 +159,7 @@ def plan_crop(fingerprint: Fingerprint) -> Decision:
         [crop, crop],
         f"the largest multiple of {GRID} up to 0.9 of the median short side, at most {LARGEST_CROP}",
         f"median short side {short:.0f} pixels over {fingerprint.photos} photos",
-        "recipe(...).crop from Python",
+        FROM_PYTHON,
     )
 
 
@@ -98,72 +177,13 @@ def plan_balance(shares: Sequence[float]) -> Decision:
         weights,
         f"(1 / share of pixels)^{BALANCE}, mean 1, if the largest class has over {UNBALANCED:.0f} times the pixels of the smallest",
         f"the largest class has {ratio:.0f} times the pixels of the smallest",
-        "recipe(...).class_weights from Python",
+        FROM_PYTHON,
     )
-
-
-def measure_machine(network: nn.Module, *, crop: tuple[int, int], classes: int, recipe: Recipe) -> Iterator[Measured]:
-    """Time whole training steps of `network` (which is changed by it): precision and layout first, then the batch.
-
-    Takes a few seconds. Classification networks (scores N x K) are measured with one label an image.
-    """
-
-    rows = []
-    for precision in ("fp32", "bf16"):
-        for channels_last in (False, True):
-            rows.append(_measured(network, replace(recipe, precision=precision, channels_last=channels_last, batch=4), crop, classes))
-            yield rows[-1]
-    best = max(rows, key=lambda row: row.images_per_second)
-    for batch in (4, 8, 16):
-        yield _measured(network, replace(recipe, precision=best.precision, channels_last=best.channels_last, batch=batch), crop, classes)
-
-
-def _measured(network: nn.Module, recipe: Recipe, crop: tuple[int, int], classes: int) -> Measured:
-    layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    network.to(memory_format=layout).train()  # type: ignore[call-overload]
-    device = next(network.parameters()).device
-    x = torch.randn((recipe.batch, 3, *crop), device=device).contiguous(memory_format=layout)
-    optimiser = build_optimiser(network, recipe, pretrained=frozenset())
-    kept = 0
-
-    def count(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal kept
-        kept += tensor.numel() * tensor.element_size()
-        return tensor
-
-    def step() -> None:
-        optimiser.zero_grad(set_to_none=True)
-        with autocast(recipe.precision, device):
-            scores = network(x)
-        y = torch.zeros((recipe.batch, *scores.shape[2:]), dtype=torch.long, device=device)
-        F.cross_entropy(scores.float(), y).backward()
-        optimiser.step()
-
-    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        step()
-    seconds = []
-    for _ in range(3):
-        began = time.perf_counter()
-        step()
-        seconds.append(time.perf_counter() - began)
-    return Measured(
-        recipe.precision, recipe.channels_last, recipe.batch, crop, recipe.batch / min(seconds), kept, peak_bytes()
-    )
-
-
-def peak_bytes() -> int:
-    """The most memory this process has held (the resident set), in bytes; 0 where the system does not tell."""
-    if sys.platform == "win32":
-        return 0
-    import resource
-
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def plan_machine(rows: Sequence[Measured], recipe: Recipe) -> list[Decision]:
     """Precision and layout by speed; the batch of 8 unless another is faster by more than 15% an image."""
-    first, sizes = rows[:4], rows[4:]
+    first, sizes = rows[: len(COMBINATIONS)], rows[len(COMBINATIONS) :]
     best = max(first, key=lambda row: row.images_per_second)
     said = "; ".join(
         f"{row.precision}{' channels-last' if row.channels_last else ''} {row.images_per_second:.1f}" for row in first
@@ -174,30 +194,81 @@ def plan_machine(rows: Sequence[Measured], recipe: Recipe) -> list[Decision]:
     said_sizes = "; ".join(
         f"batch {row.batch}: {row.images_per_second:.1f}, {row.activation_bytes / 1e9:.2f} GB kept for the backward pass" for row in sizes
     )
-    how = "recipe(...) from Python"
     return [
-        Decision("precision", best.precision, "the fastest of fp32 and bf16 in training steps", f"images a second: {said}", how),
-        Decision("channels_last", best.channels_last, "the fastest layout in training steps", f"images a second: {said}", how),
+        Decision("precision", best.precision, "the fastest of fp32 and bf16 in training steps", f"images a second: {said}", FROM_PYTHON),
+        Decision("channels_last", best.channels_last, "the fastest layout in training steps", f"images a second: {said}", FROM_PYTHON),
         Decision(
-            "batch", batch.batch, f"{recipe.batch}, unless another is over 15% faster an image", f"images a second: {said_sizes}", how
+            "batch", batch.batch, f"{recipe.batch}, unless another is over 15% faster an image", f"images a second: {said_sizes}", FROM_PYTHON
         ),
     ]
 
 
-def plan_workers(device: str, cores: int) -> Decision:
-    """Processes that make batches ahead: one on a CPU, which the network shares with them; several beside a GPU."""
+def _class_aware(weights: Sequence[float]) -> Decision:
+    found = "classes are balanced" if weights else "classes are not balanced"
     return Decision(
-        "workers",
-        1 if device == "cpu" else max(1, min(8, cores - 1)),
-        "1 where the network itself uses every core; beside a GPU all cores but one, at most 8",
-        f"{cores} cores, the network runs on {device}",
-        "recipe(...).workers from Python",
+        "class_aware", 0.5 if weights else 0.0, "half of the crops are laid over a rare class where classes are balanced", found, FROM_PYTHON
     )
 
 
-def images_per_second(rows: Sequence[Measured], batch: int) -> float:
-    """What the micro-benchmark measured for the batch that was chosen."""
-    return next(row.images_per_second for row in rows[4:] if row.batch == batch)
+def _workers(question: Question) -> Decision:
+    return Decision(
+        "workers",
+        1 if question.device == "cpu" else max(1, min(8, question.cores - 1)),
+        "processes that make batches ahead: 1 where the network itself uses every core; beside a GPU all cores but one, at most 8",
+        f"{question.cores} cores, the network runs on {question.device}",
+        FROM_PYTHON,
+    )
+
+
+def _reserve(question: Question, seconds_to_measure: float) -> Decision:
+    measured = sum(stage != "classifier" for stage in question.stages)
+    return Decision(
+        "reserve",
+        round(measured * seconds_to_measure + REPORT_SECONDS, 1),
+        f"seconds kept for measuring every stage on val, and {REPORT_SECONDS:.0f} for the rest",
+        f"{seconds_to_measure:.0f} s to measure once, {measured} stages",
+        "fewer val samples",
+    )
+
+
+def _steps(
+    question: Question,
+    seen: Fingerprint,
+    crop: Sequence[int],
+    batch: int,
+    speed: float,
+    window: tuple[int, int],
+    reserve: float,
+) -> list[Decision]:
+    """Seconds and steps of each stage, from the minutes given and the speed measured."""
+    asked = question.steps
+    if asked is not None:
+        return [Decision(f"{stage}.steps", asked, "as asked", f"--steps {asked}", "--steps N | --minutes N") for stage in question.stages]
+    for_training = max(1.0, question.minutes * 60 * (1 - KEPT_FREE) - reserve)
+    pixels_a_second = crop[0] * crop[1] * speed * (1 - DATA_SHARE)
+    share = CLASSIFIER_SHARE[question.classifier_items]
+    decisions = []
+    for stage, seconds in plan_seconds(question.stages, seconds=for_training, classifier_share=share).items():
+        each = _pixels_a_step(stage, question, seen, crop, batch, window) / pixels_a_second
+        evidence = f"{each:.2f} s a step, from {speed:.1f} crops a second"
+        rule = "seconds over the measured time of a step; planned again after the first tenth"
+        decisions += [
+            Decision(f"{stage}.seconds", round(seconds, 1), "its share of the minutes", f"{question.minutes:g} minutes", "--minutes N"),
+            Decision(f"{stage}.steps", max(10, int(seconds / each)), rule, evidence, "--steps N"),
+        ]
+    return decisions
+
+
+def _pixels_a_step(
+    stage: str, question: Question, seen: Fingerprint, crop: Sequence[int], batch: int, window: tuple[int, int]
+) -> float:
+    if stage == "classifier":
+        return CLASSIFIER_BATCH * window[0] * window[1]
+    base = recipe(question.recipe)
+    if base.crop:
+        return batch * base.accumulate * crop[0] * crop[1]
+    mean = sum(height * width * photos for (height, width), photos in seen.sizes) / seen.photos
+    return base.batch * base.accumulate * mean
 
 
 def plan_seconds(stages: Sequence[str], *, seconds: float, classifier_share: float) -> dict[str, float]:
@@ -220,11 +291,14 @@ def plan_again(done: int, step_seconds: Sequence[float], seconds_left: float) ->
     return done + max(1, int(seconds_left / statistics.median(step_seconds)))
 
 
-def to_json(decisions: Sequence[Decision], measured: Sequence[Measured], *, minutes: float | None) -> dict[str, Any]:
-    """plan.json."""
+def to_json(question: Question, decisions: Sequence[Decision], measured: Sequence[Measured], *, key: str) -> dict[str, Any]:
+    """plan.json; `key` names the run that it is for."""
     return {
         "schema": SCHEMA,
-        "minutes": minutes,
+        "key": key,
+        "minutes": None if question.steps is not None else question.minutes,
+        "stages": list(question.stages),
+        "recipe": question.recipe,
         "decisions": [asdict(decision) for decision in decisions],
         "measured": [asdict(row) for row in measured],
     }

@@ -1,0 +1,125 @@
+"""The whole road on a handful of drawn scenes: what it leaves behind, and that it goes on where it was stopped."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import fullconv as fc
+from fullconv.base.errors import UsageError
+from fullconv.base.journal import read_journal
+from fullconv.data.scenes import write_scenes
+from fullconv.train.checkpoint import checkpoint_step
+
+STEPS = 6
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_scenes(tmp_path_factory.mktemp("scenes"), train=8, val=4, seed=1, size=(64, 96))
+
+
+@pytest.fixture(scope="module")
+def finished(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[fc.Asked, list[str]]:
+    asked = fc.Asked(data=scenes, out=tmp_path_factory.mktemp("run"), head="16s", steps=STEPS)
+    said: list[str] = []
+    fc.run(asked, say=said.append, baselines=("nearest colour",))
+    return asked, said
+
+
+def test_a_run_leaves_every_file_of_the_design(finished: tuple[fc.Asked, list[str]]) -> None:
+    out = finished[0].out
+    for name in ("run.json", "samples.json", "plan.json", "report.html", "bundle/card.json", "bundle/model.safetensors"):
+        assert (out / name).stat().st_size > 0, name
+    for stage in ("classifier", "32s", "16s"):
+        assert len(read_journal(out / stage / "journal.jsonl")) == STEPS
+        assert (out / stage / "scores.json").exists()
+    assert json.loads((out / "classifier" / "proof.json").read_text())["at_window"]["relative_difference"] < 1e-4
+
+
+def test_every_decision_has_rule_evidence_and_override(finished: tuple[fc.Asked, list[str]]) -> None:
+    decisions = json.loads((finished[0].out / "plan.json").read_text())["decisions"]
+    names = [decision["name"] for decision in decisions]
+    assert {"crop", "batch", "precision", "channels_last", "class_weights", "16s.steps"} <= set(names)
+    assert all(decision[field] != "" for decision in decisions for field in ("value", "rule", "evidence", "override"))
+    assert all(any(name in sentence for sentence in finished[1]) for name in names), "nothing is chosen in silence"
+
+
+def test_a_finer_stage_is_compared_with_the_one_before(finished: tuple[fc.Asked, list[str]]) -> None:
+    document = json.loads((finished[0].out / "run.json").read_text())
+    coarse, fine = document["stages"]
+    assert fine["difference"]["mean_iou"] == pytest.approx(fine["mean_iou"] - coarse["mean_iou"])
+    assert fine["kept"] == (fine["mean_iou"] >= coarse["mean_iou"])
+    assert document["baselines"][0]["name"] == "nearest colour"
+
+
+def test_the_bundle_scores_what_the_run_says(finished: tuple[fc.Asked, list[str]], scenes: Path) -> None:
+    bundle = fc.load(finished[0].out / "bundle")
+    scores = fc.evaluate(bundle.net, fc.read_samples(scenes).val)
+    assert scores.mean_iou == pytest.approx(bundle.card["scores"]["mean_iou"], abs=1e-9)
+
+
+def test_the_same_run_again_does_no_step(finished: tuple[fc.Asked, list[str]]) -> None:
+    before = (finished[0].out / "bundle" / "model.safetensors").read_bytes()
+    journals = [(finished[0].out / stage / "journal.jsonl").stat().st_mtime_ns for stage in ("32s", "16s")]
+    steps = [(finished[0].out / stage / "journal.jsonl").read_bytes() for stage in ("32s", "16s")]
+    fc.run(finished[0])
+    assert (finished[0].out / "bundle" / "model.safetensors").read_bytes() == before
+    assert [(finished[0].out / stage / "journal.jsonl").read_bytes() for stage in ("32s", "16s")] == steps
+    assert journals
+
+
+def test_another_seed_in_the_same_folder_starts_anew(finished: tuple[fc.Asked, list[str]], tmp_path: Path) -> None:
+    asked = replace(finished[0], out=tmp_path, head="32s", steps=2)
+    fc.run(asked)
+    first = (tmp_path / "bundle" / "model.safetensors").read_bytes()
+    fc.run(replace(asked, seed=1))
+    assert (tmp_path / "bundle" / "model.safetensors").read_bytes() != first
+
+
+@pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX signal")
+def test_a_run_killed_in_the_middle_ends_with_the_same_weights(scenes: Path, tmp_path: Path) -> None:
+    words = ["run", str(scenes), "--steps", "8", "--no-classifier", "--head", "32s"]
+    command = [sys.executable, "-c", "import sys; from fullconv.train import loop; loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0; "
+               "from fullconv.cli import main; main(sys.argv[1:])", *words]  # fmt: skip
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen([*command, "--out", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    checkpoint = killed / "32s" / "checkpoint.safetensors"
+    while process.poll() is None and checkpoint_step(checkpoint) < 3:
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    assert 3 <= checkpoint_step(checkpoint) < 8
+    assert not (killed / "report.html").exists()
+    subprocess.run([*command, "--out", str(killed)], check=True, capture_output=True)
+    plan = json.loads((killed / "plan.json").read_text())
+    whole.mkdir()
+    (whole / "plan.json").write_text(json.dumps(plan))  # what the plan takes from the clock must be the same
+    subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)
+    assert (killed / "bundle" / "model.safetensors").read_bytes() == (whole / "bundle" / "model.safetensors").read_bytes()
+
+
+def test_an_unknown_head_is_an_error_in_three_lines(scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"error: .*\nfound: '2s'\ntry:   --head sharp"):
+        fc.Asked(data=scenes, out=tmp_path, head="2s")
+
+
+def test_random_weights_and_class_folders(scenes: Path, tmp_path: Path) -> None:
+    folders = tmp_path / "folders"
+    for name, value in (("dark", 40), ("light", 210)):
+        (folders / name).mkdir(parents=True)
+        for index in range(6):
+            noise = np.random.default_rng(index).integers(-20, 20, (48, 60, 3))
+            Image.fromarray((value + noise).clip(0, 255).astype(np.uint8)).save(folders / name / f"{index}.png")
+    out = tmp_path / "run"
+    fc.run(fc.Asked(data=scenes, out=out, classifier_data=folders, weights="none", head="32s", steps=2))
+    assert [row["name"] for row in json.loads((out / "classifier" / "scores.json").read_text())["classes"]] == ["dark", "light"]
