@@ -17,8 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil
+from typing import Any
 
 from fullconv.base.errors import GeometryError
+from fullconv.geometry.geometry import exact
 
 CAFFE_PAD = 100  # Long et al.'s first convolution, that a photo of any size gives a map
 
@@ -57,6 +59,21 @@ class Same:
         """Kernel of every enlargement, finest target first."""
         return kernels_of(self.strides, self.offsets)
 
+    def to_json(self) -> dict[str, Any]:
+        """For a bundle's card; `from_json` reads it back."""
+        return {
+            "strides": list(self.strides),
+            "offsets": [exact(offset) for offset in self.offsets],
+            "missing": list(self.missing),
+            "remainder": self.remainder,
+        }
+
+    @staticmethod
+    def from_json(record: dict[str, Any]) -> Same:
+        """Read what `to_json` wrote."""
+        offsets = tuple(Fraction(offset) for offset in record["offsets"])
+        return Same(tuple(record["strides"]), offsets, tuple(record["missing"]), record["remainder"])
+
     @property
     def least(self) -> tuple[int, int]:
         """Padding (before, after) that leaves the outermost cells no further than half a stride inside the photo."""
@@ -78,9 +95,10 @@ class Same:
 
     @property
     def shortest(self) -> int:
-        """The shortest length whose padding leaves every map a cell; shorter photos are padded as if they had it."""
-        smallest = max(stride * (missing + 1) for stride, missing in zip(self.strides, self.missing, strict=True))
+        """The shortest length that is padded to at least one stride, with a cell in every map; shorter photos are padded as if
+        they had it."""
         stride = self.strides[-1]
+        smallest = max(stride, *(s * (missing + 1) for s, missing in zip(self.strides, self.missing, strict=True)))
         padded = self.remainder + stride * -(-(smallest - self.remainder) // stride)
         return max(1, padded - stride + 1 - sum(self.least))
 

@@ -2,7 +2,7 @@
 
     card.json            what it is: label space, preparation, architecture, geometry, recipe, scores, versions
     model.safetensors    its weights
-    program.pt2          its steps, only where no builder of ours makes the network (a user's own class)
+    program.pt2          the steps of its body, only where the classifier was a user's own class
 
 In: a `SegmentationNet`. Out: the folder, and back. No pickle is written or read.
 """
@@ -11,31 +11,35 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
-import io
 import json
-import logging
 import platform
-import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor, nn
 
-from fullconv.base.errors import BundleError, FullconvError
+from fullconv.base.errors import BundleError
 from fullconv.base.files import read_json, write_bytes, write_json
+from fullconv.geometry.geometry import exact
 from fullconv.labels.space import LabelSpace
-from fullconv.nets.prediction import Photo, Prediction, evaluating, predict_photo
+from fullconv.nets.alignment import Same
+from fullconv.nets.body import Body, Tap
+from fullconv.nets.heads import network_on
+from fullconv.nets.prediction import Photo, Prediction, predict_photo
 from fullconv.nets.preparation import Preparation
+from fullconv.nets.program import Program, read_program, write_program
 from fullconv.nets.segmentation import SegmentationNet, build_from
+from fullconv.nets.sharp import Sharp, SharpHead
 
 SCHEMA = "fullconv.bundle/1"
 CARD, WEIGHTS, PROGRAM = "card.json", "model.safetensors", "program.pt2"
+BODY = "network.body.network."
 PACKAGES = ("fullconv", "torch", "torchvision", "timm", "numpy")
 
 
@@ -72,12 +76,15 @@ def save_bundle(
     """
     folder = Path(folder)
     weights = safetensors.torch.save(weights_of(net))
-    program = program_of(net) if net.architecture is None else None
+    architecture, program = net.architecture, None
+    if architecture is None or architecture["backbone"] is None:
+        body, program = body_card(net)
+        architecture = {**(architecture or {}), "body": body}
     card = {
         "schema": SCHEMA,
         "label_space": net.label_space.to_json(),
         "preparation": net.preparation.to_json(),
-        "architecture": net.architecture,
+        "architecture": architecture,
         "geometry": geometry_card(net),
         "recipe": None if recipe is None else dict(recipe),
         "scores": None if scores is None else dict(scores),
@@ -104,8 +111,9 @@ def load(folder: str | Path) -> Bundle:
         label_space = LabelSpace.from_json(card["label_space"])
         preparation = Preparation.from_json(card["preparation"])
         architecture = card["architecture"]
-        if architecture is None:
-            net = SegmentationNet(read_program(folder / PROGRAM), label_space=label_space, preparation=preparation)
+        if architecture["backbone"] is None:
+            net = on_program(architecture, folder, label_space=label_space, preparation=preparation)
+            weights = {name.replace(BODY, f"{BODY}steps."): tensor for name, tensor in weights.items()}
         else:
             net = build_from(architecture, label_space=label_space, preparation=preparation)
     except (KeyError, TypeError, IndexError, AttributeError) as error:
@@ -205,18 +213,15 @@ def weights_of(net: nn.Module) -> dict[str, Tensor]:
 def geometry_card(net: SegmentationNet) -> dict[str, Any] | None:
     """The taps that a network reads, with their strides and offsets (y, x); None where they are not known."""
     taps = getattr(getattr(net.network, "body", None), "taps", None)
-    if taps is None:
-        return None
-    return {
-        "taps": [
-            {"name": tap.name, "channels": tap.channels, "stride": tap.stride, "offset": [_exact(v) for v in tap.offset]}
-            for tap in taps
-        ]
-    }
+    return None if taps is None else {"taps": taps_card(taps)}
 
 
-def _exact(value: Any) -> int | str:
-    return int(value) if value == int(value) else f"{value.numerator}/{value.denominator}"
+def taps_card(taps: Sequence[Tap]) -> list[dict[str, Any]]:
+    """Taps as JSON."""
+    return [
+        {"name": tap.name, "channels": tap.channels, "stride": tap.stride, "offset": [exact(v) for v in tap.offset]}
+        for tap in taps
+    ]
 
 
 def versions() -> dict[str, str]:
@@ -230,73 +235,49 @@ def versions() -> dict[str, str]:
     return found
 
 
-class Program(nn.Module):
-    """The steps of a user's own network, as torch.export wrote them: it predicts, it cannot be trained further."""
-
-    def __init__(self, steps: nn.Module) -> None:
-        super().__init__()
-        self.steps = steps
-
-    def forward(self, photos: Tensor) -> Tensor:
-        """(N, 3, H, W) -> (N, K, H, W)."""
-        scores: Tensor = self.steps(photos)
-        return scores
-
-    def train(self, mode: bool = True) -> Program:
-        """Stays in evaluation mode, in which it was written."""
-        self.training = False
-        return self
-
-
-def program_of(net: SegmentationNet) -> bytes:
-    """The network's steps for any batch and size, written by torch.export. Raises: BundleError if that cannot be done."""
-    free = {0: torch.export.Dim.DYNAMIC, 2: torch.export.Dim.DYNAMIC, 3: torch.export.Dim.DYNAMIC}
-    example = torch.zeros(2, 3, 70, 90)
-    buffer = io.BytesIO()
-    try:
-        with evaluating(net), torch.no_grad():
-            program = torch.export.export(net.network, (example,), dynamic_shapes=(free,))
-        program._example_inputs = None  # the only thing that would be pickled
-        torch.export.save(program, buffer)
-    except FullconvError:
-        raise
-    except Exception as error:  # torch.export raises of many kinds; whatever stopped it is answered here
+def body_card(net: SegmentationNet) -> tuple[dict[str, Any], bytes]:
+    """What a head needs to stand on a user's own body again, and the body's steps. Raises: BundleError."""
+    network = net.network
+    body = getattr(network, "body", None)
+    axes = getattr(network, "axes", None)
+    if net.architecture is None or not isinstance(body, Body) or isinstance(body.network, Program):
         raise BundleError(
-            "a bundle of your own network needs steps that torch.export can write for any height and width",
-            f"{type(net.network).__name__}: {type(error).__name__}: {str(error).strip().splitlines()[0][:300]}",
-            "build the head with backbone={'name': ..., 'classes': ...} if the classifier has a name, or save net.state_dict() yourself",
-        ) from error
-    return buffer.getvalue()
-
-
-def read_program(path: Path) -> Program:
-    """Read the steps of a user's own network. Raises: BundleError if they are missing, cut off, or hold pickles."""
-    if not path.is_file():
-        raise BundleError(
-            f"a bundle without an architecture in its card holds {PROGRAM}", f"{path} is not there", "copy the whole folder"
+            "a bundle holds a network that a head of fullconv was built for, from a classifier's own code",
+            f"{type(network).__name__}, of which no builder is known",
+            "build it by fcn32s, fcn16s, fcn8s, fcn4s or sharp on a converted classifier",
         )
-    try:
-        refuse_pickles(path)
-        logging.getLogger("torch.export").setLevel(logging.ERROR)
-        return Program(torch.export.load(io.BytesIO(path.read_bytes())).module())
-    except (zipfile.BadZipFile, RuntimeError, KeyError, ValueError) as error:
+    if axes is not None and not all(isinstance(axis, Same) for axis in axes):
         raise BundleError(
-            f"{PROGRAM} is a whole file of torch.export",
-            f"{path} cannot be read: {str(error).splitlines()[0][:300]}",
-            "copy the file again, or save the bundle anew",
-        ) from error
+            "a bundle of your own network needs alignment 'same' (its photos are padded to lengths of one kind)",
+            "alignment 'paper' on a backbone without a name",
+            "give the head backbone={'name': ..., 'classes': ...} if the classifier has a name, or alignment='same'",
+        )
+    stride = body.taps[-1].stride
+    remainders = (0, 0) if axes is None else (axes[0].remainder, axes[1].remainder)
+    card = {
+        "program": PROGRAM,
+        "smallest": body.smallest + max((remainder - body.smallest) % stride for remainder in remainders),
+        "taps": taps_card(body.taps),
+        "axes": None if axes is None else [axis.to_json() for axis in axes],
+    }
+    return card, write_program(body.network, stride=stride, remainders=remainders)
 
 
-def refuse_pickles(path: Path) -> None:
-    """Raises: BundleError if a program holds anything that would be unpickled."""
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            if name.endswith("_config.json"):
-                parts = json.loads(archive.read(name))["config"]
-                pickled = [part for part, how in parts.items() if how.get("use_pickle")]
-                if pickled:
-                    raise BundleError(
-                        f"{PROGRAM} holds no pickles, since these can run any code",
-                        f"{path}: {', '.join(pickled[:10])}",
-                        "get the bundle from where it was made, or save it anew",
-                    )
+def on_program(
+    architecture: Mapping[str, Any], folder: Path, *, label_space: LabelSpace, preparation: Preparation
+) -> SegmentationNet:
+    """The head of a bundle on the user's own body, read from its program."""
+    card = architecture["body"]
+    taps = tuple(
+        Tap(tap["name"], tap["channels"], tap["stride"], (Fraction(tap["offset"][0]), Fraction(tap["offset"][1])))
+        for tap in card["taps"]
+    )
+    body = Body(read_program(folder / PROGRAM), taps, card["smallest"])
+    head, arguments = architecture["head"], architecture["arguments"]
+    if head == "sharp":
+        network: nn.Module = Sharp(body, SharpHead(taps, classes=label_space.size, **arguments))
+    else:
+        rows, columns = (Same.from_json(axis) for axis in card["axes"])
+        words = {name: arguments[name] for name in ("deconvolution", "at_once")}
+        network = network_on(body, (rows, columns), classes=label_space.size, **words)
+    return SegmentationNet(network, label_space=label_space, preparation=preparation, architecture=architecture)

@@ -127,19 +127,26 @@ def _fcn(
     one_of("alignment", alignment, ALIGNMENTS)
     one_of("deconvolution", deconvolution, DECONVOLUTIONS)
     body, axes = (fit_same if alignment == "same" else fit_paper)(converted, strides)
-    network = FcnNetwork(
-        body,
-        axes=axes,
-        classes=label_space.size,
-        learned=deconvolution == "learned",
-        scales=[AT_ONCE_SCALE**i if at_once else 1.0 for i in reversed(range(len(strides)))],
-    )
+    network = network_on(body, axes, classes=label_space.size, deconvolution=deconvolution, at_once=at_once)
     arguments = {"alignment": alignment, "deconvolution": deconvolution, "at_once": at_once}
     architecture = architecture_of(f"fcn{strides[0]}s", converted.window, backbone, arguments)
     net = SegmentationNet(network, label_space=label_space, preparation=preparation, architecture=architecture)
     if start is not None:
         take_over(net, start)
     return net
+
+
+def network_on(
+    body: Body, axes: tuple[Same, Same] | tuple[Paper, Paper], *, classes: int, deconvolution: str, at_once: bool
+) -> FcnNetwork:
+    """The network of a head on a body whose alignment is known."""
+    return FcnNetwork(
+        body,
+        axes=axes,
+        classes=classes,
+        learned=deconvolution == "learned",
+        scales=[AT_ONCE_SCALE**i if at_once else 1.0 for i in reversed(range(len(body.taps)))],
+    )
 
 
 def one_of(what: str, word: str, words: Mapping[str, str]) -> None:

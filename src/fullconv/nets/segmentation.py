@@ -75,18 +75,17 @@ class SegmentationNet(nn.Module):
 
 def architecture_of(
     head: str, window: Sequence[int], backbone: Mapping[str, Any] | None, arguments: Mapping[str, Any]
-) -> dict[str, Any] | None:
-    """What a head writes down of itself, or None where the backbone is a user's own network.
+) -> dict[str, Any]:
+    """What a head writes down of itself.
 
     Args:
         head: a name in HEADS.
         window: (height, width) of the classifier's window.
-        backbone: {"name": "embedded:efficientnet_lite0", "classes": 7 or None}.
+        backbone: {"name": "embedded:efficientnet_lite0", "classes": 7 or None}; None for a user's own classifier.
         arguments: the builder's keyword arguments that are not the label space or the preparation; JSON values.
     """
-    if backbone is None:
-        return None
-    return {"head": head, "backbone": dict(backbone), "window": list(window), "arguments": dict(arguments)}
+    named = None if backbone is None else dict(backbone)
+    return {"head": head, "backbone": named, "window": list(window), "arguments": dict(arguments)}
 
 
 def build_from(
