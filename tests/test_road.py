@@ -38,7 +38,14 @@ def finished(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[fc
 
 def test_a_run_leaves_every_file_of_the_design(finished: tuple[fc.Asked, list[str]]) -> None:
     out = finished[0].out
-    for name in ("run.json", "samples.json", "plan.json", "report.html", "bundle/card.json", "bundle/model.safetensors"):
+    for name in (
+        "run.json",
+        "samples.json",
+        "plan.json",
+        "report.html",
+        "bundle/card.json",
+        "bundle/model.safetensors",
+    ):
         assert (out / name).stat().st_size > 0, name
     for stage in ("classifier", "32s", "16s"):
         assert len(read_journal(out / stage / "journal.jsonl")) == STEPS
@@ -105,7 +112,9 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_weights(scenes: Path, tmp
     whole.mkdir()
     (whole / "plan.json").write_text(json.dumps(plan))  # what the plan takes from the clock must be the same
     subprocess.run([*command, "--out", str(whole)], check=True, capture_output=True)
-    assert (killed / "bundle" / "model.safetensors").read_bytes() == (whole / "bundle" / "model.safetensors").read_bytes()
+    assert (killed / "bundle" / "model.safetensors").read_bytes() == (
+        whole / "bundle" / "model.safetensors"
+    ).read_bytes()
 
 
 def test_an_unknown_head_is_an_error_in_three_lines(scenes: Path, tmp_path: Path) -> None:
@@ -122,4 +131,7 @@ def test_random_weights_and_class_folders(scenes: Path, tmp_path: Path) -> None:
             Image.fromarray((value + noise).clip(0, 255).astype(np.uint8)).save(folders / name / f"{index}.png")
     out = tmp_path / "run"
     fc.run(fc.Asked(data=scenes, out=out, classifier_data=folders, weights="none", head="32s", steps=2))
-    assert [row["name"] for row in json.loads((out / "classifier" / "scores.json").read_text())["classes"]] == ["dark", "light"]
+    assert [row["name"] for row in json.loads((out / "classifier" / "scores.json").read_text())["classes"]] == [
+        "dark",
+        "light",
+    ]

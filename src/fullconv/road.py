@@ -42,7 +42,8 @@ from fullconv.nets.sharp import sharp
 from fullconv.nets.surgery import Converted, convolutionalize
 from fullconv.predict.classify import middle_window, window_scores
 from fullconv.predict.photo import predict_photo
-from fullconv.report.pages import Example, write_report
+from fullconv.report.pages import write_report
+from fullconv.report.pictures import Example
 from fullconv.train import plan as planning
 from fullconv.train.baselines import nearest_colour, patch_forest
 from fullconv.train.benchmark import ROWS, measure_machine, peak_bytes
@@ -54,7 +55,13 @@ from fullconv.train.recipe import recipe
 from fullconv.train.stages import Stage, Steps, seconds_spent, stage_record, stage_steps
 
 SCHEMA = "fullconv.run/1"
-HEADS = {"sharp": sharp, "32s": fcn32s, "16s": fcn16s, "8s": fcn8s, "4s": fcn4s}
+HEADS: dict[str, Callable[..., SegmentationNet]] = {
+    "sharp": sharp,
+    "32s": fcn32s,
+    "16s": fcn16s,
+    "8s": fcn8s,
+    "4s": fcn4s,
+}
 STAGES = {
     "sharp": ("sharp",),
     "32s": ("32s",),
@@ -251,7 +258,9 @@ def _new_plan(this: Run, classifier: Classifier, seen: Fingerprint, question: Qu
     crop, classes = tuple(planning.plan_crop(seen).value), this.samples.label_space.size
     rows = list(
         progress(
-            measure_machine(net, crop=crop, classes=classes, recipe=recipe("modern")), what="measuring this machine", total=ROWS
+            measure_machine(net, crop=crop, classes=classes, recipe=recipe("modern")),
+            what="measuring this machine",
+            total=ROWS,
         )
     )
     seconds = _seconds_to_measure(net, this.samples.val)
@@ -317,7 +326,9 @@ def _convert(this: Run, classifier: Classifier) -> Converted:
     proof = converted.proof.to_json()
     write_json(this.asked.out / "classifier" / "proof.json", proof)
     difference, images = proof["at_window"]["relative_difference"], proof["at_window"]["images"]
-    this.say(f"surgery: fully convolutional, the same scores at the window (relative difference {difference:.1e}, {images} photos)")
+    this.say(
+        f"surgery: fully convolutional, the same scores at the window (relative difference {difference:.1e}, {images} photos)"
+    )
     return converted
 
 
@@ -347,13 +358,17 @@ def _stage(
         "interval": [low, high],
         "kept": True,
     }
-    this.say(f"{name}: mean IoU {scores.mean_iou:.3f} (95%: {low:.3f} to {high:.3f}), {len(this.samples.val)} photos of val")
+    this.say(
+        f"{name}: mean IoU {scores.mean_iou:.3f} (95%: {low:.3f} to {high:.3f}), {len(this.samples.val)} photos of val"
+    )
     if start is None or start_scores is None:
         return net, scores, row
     row["difference"] = compare(scores, start_scores).to_json()
     if scores.mean_iou >= start_scores.mean_iou:
         return net, scores, row
-    this.say(f"{name} scores lower than what it started from ({start_scores.mean_iou:.3f}), which is kept; more --minutes may help")
+    this.say(
+        f"{name} scores lower than what it started from ({start_scores.mean_iou:.3f}), which is kept; more --minutes may help"
+    )
     return start, start_scores, row | {"kept": False}
 
 
@@ -362,10 +377,10 @@ def _build(
 ) -> SegmentationNet:
     names = classifier.class_names
     backbone = {"name": classifier.name, "classes": len(names) if names else None}
-    build = partial(HEADS[name], converted, label_space=samples.label_space, preparation=classifier.preparation, backbone=backbone)
+    known = {"label_space": samples.label_space, "preparation": classifier.preparation, "backbone": backbone}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # fresh layers: what is random must be the same in every process that goes on with a run
-        net: SegmentationNet = build() if name == "sharp" else build(start=start)
+        net = HEADS[name](converted, **known, **({} if name == "sharp" else {"start": start}))
     return net.to(next(classifier.network.parameters()).device)
 
 
@@ -394,6 +409,9 @@ def _measured(net: SegmentationNet, val: Sequence[Sample], folder: Path) -> Scor
 
 
 def _baseline(this: Run, name: str) -> dict[str, Any]:
+    for row in _earlier(this).get("baselines", []):
+        if row["name"] == name:
+            return dict(row)
     began = time.perf_counter()
     scores = evaluate_with(BASELINES[name](this.samples.train, seed=this.asked.seed), this.samples.val)
     this.say(f"{name}: mean IoU {scores.mean_iou:.3f}")
@@ -402,18 +420,32 @@ def _baseline(this: Run, name: str) -> dict[str, Any]:
 
 
 def _write_run(this: Run, stages: list[dict[str, Any]], baselines: list[dict[str, Any]]) -> None:
+    """run.json; what earlier processes of this very run took is counted in."""
+    earlier = _earlier(this)
     document = {
         "schema": SCHEMA,
+        "key": this.key,
         "asked": this.asked.to_json(),
         "seed": this.asked.seed,
         "stages": stages,
         "baselines": baselines,
-        "seconds": round(time.monotonic() - this.began, 1),
-        "peak_bytes": peak_bytes(),
+        "seconds": round(earlier.get("seconds", 0.0) + time.monotonic() - this.began, 1),
+        "peak_bytes": max(earlier.get("peak_bytes", 0), peak_bytes()),
         "versions": {name: version(name) for name in ("fullconv", "torch", "torchvision", "timm", "numpy")},
-        "machine": {"system": platform.platform(), "threads": torch.get_num_threads(), "python": platform.python_version()},
+        "machine": {
+            "system": platform.platform(),
+            "threads": torch.get_num_threads(),
+            "python": platform.python_version(),
+        },
     }
     write_json(this.asked.out / "run.json", document)
+
+
+def _earlier(this: Run) -> dict[str, Any]:
+    """run.json of an earlier process of this very run, or nothing."""
+    path = this.asked.out / "run.json"
+    document: dict[str, Any] = read_json(path) if path.exists() else {}
+    return document if document.get("key") == this.key else {}
 
 
 def _examples(net: SegmentationNet, val: Sequence[Sample], scores: Scores) -> list[Example]:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from tests.train.conftest import tiny_net
 from torch import Tensor
 
 from fullconv.base.errors import TrainingError
@@ -21,12 +22,13 @@ from fullconv.train import loop
 from fullconv.train.checkpoint import checkpoint_step
 from fullconv.train.loop import training_steps
 from fullconv.train.recipe import Recipe, recipe
-from tests.train.conftest import tiny_net
 
 SHORT = replace(recipe("modern"), steps=12, batch=2, crop=(32, 32), precision="fp32", workers=0)
 
 
-def trained(samples: SampleSet, how: Recipe, checkpoint: Path | None = None, until: int | None = None) -> dict[str, Tensor]:
+def trained(
+    samples: SampleSet, how: Recipe, checkpoint: Path | None = None, until: int | None = None
+) -> dict[str, Tensor]:
     net = tiny_net(samples.label_space)
     for _ in training_steps(net, samples.train, recipe=how, checkpoint=checkpoint, until=until):
         pass
@@ -41,7 +43,13 @@ def assert_equal(left: dict[str, Tensor], right: dict[str, Tensor]) -> None:
 
 @pytest.mark.parametrize("name", ["modern", "paper", "paper-accumulated"])
 def test_a_stopped_and_resumed_run_equals_an_uninterrupted_one(scenes: SampleSet, tmp_path: Path, name: str) -> None:
-    how = replace(recipe(name), steps=6, workers=0, crop=(32, 32) if name == "modern" else None, accumulate=1 if name != "paper-accumulated" else 3)
+    how = replace(
+        recipe(name),
+        steps=6,
+        workers=0,
+        crop=(32, 32) if name == "modern" else None,
+        accumulate=1 if name != "paper-accumulated" else 3,
+    )
     how = replace(how, batch=2) if name == "modern" else how
     whole = trained(scenes, how)
     for stop in (1, 4):
@@ -64,8 +72,16 @@ def test_worker_processes_change_nothing(scenes: SampleSet) -> None:
 def test_the_rate_does_not_jump_on_resume(scenes: SampleSet, tmp_path: Path) -> None:
     net = tiny_net(scenes.label_space)
     whole = [step.rate for step in training_steps(net, scenes.train, recipe=SHORT)]
-    first = [s.rate for s in training_steps(tiny_net(scenes.label_space), scenes.train, recipe=SHORT, checkpoint=tmp_path / "c", until=5)]
-    rest = [s.rate for s in training_steps(tiny_net(scenes.label_space), scenes.train, recipe=SHORT, checkpoint=tmp_path / "c")]
+    first = [
+        s.rate
+        for s in training_steps(
+            tiny_net(scenes.label_space), scenes.train, recipe=SHORT, checkpoint=tmp_path / "c", until=5
+        )
+    ]
+    rest = [
+        s.rate
+        for s in training_steps(tiny_net(scenes.label_space), scenes.train, recipe=SHORT, checkpoint=tmp_path / "c")
+    ]
     assert first + rest == whole
 
 

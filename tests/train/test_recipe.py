@@ -93,4 +93,6 @@ def test_softmax_loss_equals_the_plain_count() -> None:
                 if label != 255:
                     total -= float(weights[label] * scores[n, :, i, j].log_softmax(0)[label])
                     mass += float(weights[label])
-    assert float(softmax_loss(scores, labels, void=255, weights=weights, reduction="mean")) == pytest.approx(total / mass, rel=1e-5)
+    assert float(softmax_loss(scores, labels, void=255, weights=weights, reduction="mean")) == pytest.approx(
+        total / mass, rel=1e-5
+    )

@@ -10,7 +10,13 @@ from fullconv.cli.run import say_end
 
 
 @click.command()
-@click.option("--out", type=click.Path(path_type=Path), default=Path("fullconv-demo"), show_default=True, help="Folder for scenes and run.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("fullconv-demo"),
+    show_default=True,
+    help="Folder for scenes and run.",
+)
 def command(out: Path) -> None:
     """Draw scenes, train, convert, measure and report: the whole road in under 4 minutes, nothing downloaded."""
     from fullconv.base.files import read_json

@@ -11,14 +11,40 @@ from fullconv.cli.data import label_options, split_names
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="The run's folder; the same command goes on there.")
-@click.option("--minutes", type=click.FloatRange(min=0.5), default=None, help="How long the run may take.  [default: 20]")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="The run's folder; the same command goes on there."
+)
+@click.option(
+    "--minutes", type=click.FloatRange(min=0.5), default=None, help="How long the run may take.  [default: 20]"
+)
 @click.option("--steps", type=click.IntRange(min=1), default=None, help="Steps of each stage, instead of --minutes.")
-@click.option("--head", type=click.Choice(["sharp", "8s", "16s", "32s", "4s"]), default="sharp", show_default=True, help="What turns features into scores.")
-@click.option("--recipe", type=click.Choice(["modern", "paper", "paper-accumulated"]), default="modern", show_default=True, help="How it is trained.")
-@click.option("--classifier-data", type=click.Path(path_type=Path), default=None, help="Class folders, one a class, to train the classifier on.")
+@click.option(
+    "--head",
+    type=click.Choice(["sharp", "8s", "16s", "32s", "4s"]),
+    default="sharp",
+    show_default=True,
+    help="What turns features into scores.",
+)
+@click.option(
+    "--recipe",
+    type=click.Choice(["modern", "paper", "paper-accumulated"]),
+    default="modern",
+    show_default=True,
+    help="How it is trained.",
+)
+@click.option(
+    "--classifier-data",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Class folders, one a class, to train the classifier on.",
+)
 @click.option("--no-classifier", is_flag=True, help="Leave out the classifier's own training.")
-@click.option("--model", default="embedded:efficientnet_lite0", show_default=True, help="Backbone: embedded:NAME, timm:NAME or torchvision:NAME.")
+@click.option(
+    "--model",
+    default="embedded:efficientnet_lite0",
+    show_default=True,
+    help="Backbone: embedded:NAME, timm:NAME or torchvision:NAME.",
+)
 @click.option("--weights", default="embedded", show_default=True, help="embedded, hub, none or a FILE.")
 @label_options
 @click.option("--json", "as_json", is_flag=True, help="Print run.json on stdout and nothing else there.")
@@ -83,4 +109,6 @@ def say_end(out: Path, report: Path) -> None:
 
     scores = read_json(out / "bundle" / "card.json")["scores"]
     click.echo("\n" + scores_table(scores))
-    click.echo(f"\nbundle: {out / 'bundle'}\nreport: {report}\nnext:   fullconv predict {out / 'bundle'} PHOTOS --out DIR")
+    click.echo(
+        f"\nbundle: {out / 'bundle'}\nreport: {report}\nnext:   fullconv predict {out / 'bundle'} PHOTOS --out DIR"
+    )

@@ -40,7 +40,12 @@ class Augmentation:
 
 
 def augment(
-    photo: NDArray[np.uint8], labels: NDArray[np.uint8 | np.uint16], how: Augmentation, *, void: int, rng: np.random.Generator
+    photo: NDArray[np.uint8],
+    labels: NDArray[np.uint8 | np.uint16],
+    how: Augmentation,
+    *,
+    void: int,
+    rng: np.random.Generator,
 ) -> tuple[Tensor, Tensor]:
     """One training crop.
 
@@ -67,7 +72,8 @@ def vary_colour(x: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
     x = tv.adjust_brightness(x, float(brightness))
     x = tv.adjust_contrast(x, float(contrast))
-    return tv.adjust_saturation(x, float(saturation))
+    varied: Tensor = tv.adjust_saturation(x, float(saturation))
+    return varied
 
 
 def _box(
@@ -128,6 +134,6 @@ def _cut(x: Tensor, box: tuple[int, int, int, int], size: tuple[int, int], *, fi
     x = tv.crop(x, top, left, height, width)
     if (height, width) == size:
         return x
-    if fill is None:
-        return tv.resize(x, list(size), interpolation=InterpolationMode.BILINEAR, antialias=True)
-    return tv.resize(x, list(size), interpolation=InterpolationMode.NEAREST_EXACT)
+    how = InterpolationMode.BILINEAR if fill is None else InterpolationMode.NEAREST_EXACT
+    resized: Tensor = tv.resize(x, list(size), interpolation=how, antialias=fill is None)
+    return resized

@@ -14,6 +14,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from fullconv.base.errors import GeometryError
 from fullconv.labels.space import LabelSpace
 from fullconv.nets.body import Body, Tap, body_of
 from fullconv.nets.preparation import Preparation
@@ -35,7 +36,10 @@ def bring(maps: Tensor, *, factor: int, lag: tuple[Fraction, Fraction], size: tu
         size: (H, W) of the finer grid.
     Returns: (N, C, H, W); beyond the outer cells the outer values go on.
     """
-    if all(part == Fraction(factor - 1, 2) for part in lag) and size == (maps.shape[2] * factor, maps.shape[3] * factor):
+    if all(part == Fraction(factor - 1, 2) for part in lag) and size == (
+        maps.shape[2] * factor,
+        maps.shape[3] * factor,
+    ):
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
     if any(part.denominator != 1 for part in lag):
         return _bring_half(maps, factor, lag, size)
@@ -80,7 +84,9 @@ class Context(nn.Module):
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.mix = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True))
+        self.mix = nn.Sequential(
+            nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) to the same."""
@@ -122,9 +128,7 @@ class SharpHead(nn.Module):
             y = self.blocks[i](F.relu(y + self.laterals[i](features[i])))
         return self._to(self.score(y), 0, 1, (Fraction(0), Fraction(0)), size)
 
-    def _to(
-        self, y: Tensor, i: int, stride: int, offset: tuple[Fraction, Fraction], size: Sequence[int]
-    ) -> Tensor:
+    def _to(self, y: Tensor, i: int, stride: int, offset: tuple[Fraction, Fraction], size: Sequence[int]) -> Tensor:
         tap = self.taps[i]
         return bring(y, factor=tap.stride // stride, lag=lag_between(tap, stride, offset), size=(size[0], size[1]))
 
@@ -165,8 +169,9 @@ def sharp(
         width: channels of the pyramid.
         fine_width: channels at the finest stride.
     Returns: a network for photos of any size.
+    Raises: GeometryError if the backbone has not even maps of strides 16 and 32.
     """
-    body = body_of(converted, STRIDES)
+    body = _body(converted)
     head = SharpHead(body.taps, classes=label_space.size, width=width, fine_width=fine_width)
     return SegmentationNet(
         Sharp(body, head),
@@ -174,3 +179,13 @@ def sharp(
         preparation=preparation,
         architecture=architecture_of("sharp", converted.window, backbone, {"width": width, "fine_width": fine_width}),
     )
+
+
+def _body(converted: Converted) -> Body:
+    """Taps at all of STRIDES that the backbone has, which may begin at 4 (ConvNeXt, AlexNet)."""
+    for first in range(len(STRIDES) - 2):
+        try:
+            return body_of(converted, STRIDES[first:])
+        except GeometryError:
+            continue
+    return body_of(converted, STRIDES[-2:])

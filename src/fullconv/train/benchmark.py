@@ -45,7 +45,7 @@ def measure_machine(network: nn.Module, *, crop: tuple[int, int], classes: int, 
 
 def _measured(network: nn.Module, recipe: Recipe, crop: tuple[int, int], classes: int) -> Measured:
     layout = torch.channels_last if recipe.channels_last else torch.contiguous_format
-    network.to(memory_format=layout).train()  # type: ignore[call-overload]
+    network.to(memory_format=layout).train()
     device = next(network.parameters()).device
     x = torch.randn((recipe.batch, 3, *crop), device=device).contiguous(memory_format=layout)
     optimiser = build_optimiser(network, recipe, pretrained=frozenset())
@@ -61,7 +61,7 @@ def _measured(network: nn.Module, recipe: Recipe, crop: tuple[int, int], classes
         with autocast(recipe.precision, device):
             scores = network(x)
         y = torch.zeros((recipe.batch, *scores.shape[2:]), dtype=torch.long, device=device)
-        F.cross_entropy(scores.float(), y).backward()
+        F.cross_entropy(scores.float(), y).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):

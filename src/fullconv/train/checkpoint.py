@@ -28,7 +28,9 @@ def write_checkpoint(
     write_bytes(path, save(whole, metadata={"schema": SCHEMA, "step": json.dumps(step), "key": key}))
 
 
-def read_checkpoint(path: Path, *, key: str, network: nn.Module, optimiser: Optimizer, average: dict[str, Tensor]) -> int:
+def read_checkpoint(
+    path: Path, *, key: str, network: nn.Module, optimiser: Optimizer, average: dict[str, Tensor]
+) -> int:
     """Restore what `write_checkpoint` wrote, in place.
 
     Returns: the step it was written after; 0, with nothing changed, if there is none for this key.

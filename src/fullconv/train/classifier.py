@@ -110,7 +110,9 @@ def classifier_steps(
         preparation=classifier.preparation,
         loss=F.cross_entropy if labelled else F.binary_cross_entropy_with_logits,
         targets=len,
-        watch=Watch(steps=recipe.steps, classes=classes, void=NO_VOID, weights=None) if labelled and classes < NO_VOID else None,
+        watch=Watch(steps=recipe.steps, classes=classes, void=NO_VOID, weights=None)
+        if labelled and classes < NO_VOID
+        else None,
         pretrained=_pretrained(classifier.network),
     )
     yield from optimise(classifier.network, task, recipe, seed=seed, checkpoint=checkpoint, until=until)

@@ -25,4 +25,6 @@ class Clock:
         """For this stage from now on, if it and the later ones share what is left as the plan says; at least one second."""
         names = list(self.seconds)
         later = sum(self.seconds[name] for name in names[names.index(stage) + 1 :])
-        return max(1.0, (self.deadline - self.reserve - time.monotonic()) * self.seconds[stage] / (self.seconds[stage] + later))
+        return max(
+            1.0, (self.deadline - self.reserve - time.monotonic()) * self.seconds[stage] / (self.seconds[stage] + later)
+        )

@@ -58,7 +58,11 @@ class Step:
     def to_json(self) -> dict[str, Any]:
         """A line of the journal."""
         share = self.wait_seconds / max(self.seconds, 1e-9)
-        return {"event": "step"} | asdict(self) | {"wait_share": share, "images_per_second": self.images / max(self.seconds, 1e-9)}
+        return (
+            {"event": "step"}
+            | asdict(self)
+            | {"wait_share": share, "images_per_second": self.images / max(self.seconds, 1e-9)}
+        )
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,9 @@ def training_steps(
 
     Example: `for step in training_steps(net, samples.train, recipe=recipe("modern"), checkpoint=path): print(step.loss)`
     """
-    yield from optimise(net, _segmentation_task(net, samples, recipe, seed), recipe, seed=seed, checkpoint=checkpoint, until=until)
+    yield from optimise(
+        net, _segmentation_task(net, samples, recipe, seed), recipe, seed=seed, checkpoint=checkpoint, until=until
+    )
 
 
 def _segmentation_task(net: SegmentationNet, samples: tuple[Sample, ...], recipe: Recipe, seed: int) -> Task:
@@ -125,7 +131,11 @@ def _segmentation_task(net: SegmentationNet, samples: tuple[Sample, ...], recipe
         source=Crops(samples, how, seed=seed) if recipe.crop else WholePhotos(samples, how, seed=seed),
         preparation=net.preparation,
         loss=lambda scores, labels: LOSSES[recipe.loss](
-            scores, labels, void=void, weights=None if weights is None else weights.to(scores.device), reduction=recipe.reduction
+            scores,
+            labels,
+            void=void,
+            weights=None if weights is None else weights.to(scores.device),
+            reduction=recipe.reduction,
         ),
         targets=lambda labels: int((labels != void).sum()),
         watch=Watch(steps=recipe.steps, classes=net.label_space.size, void=void, weights=weights),
@@ -138,11 +148,13 @@ def optimise(
 ) -> Iterator[Step]:
     """The loop itself, for segmenters and classifiers alike."""
     if recipe.channels_last:
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
     optimiser = build_optimiser(network, recipe, pretrained=task.pretrained)
     average = {name: tensor.detach().clone() for name, tensor in _floats(network)} if recipe.ema else {}
     key = _key(network, recipe, seed)
-    done = read_checkpoint(checkpoint, key=key, network=network, optimiser=optimiser, average=average) if checkpoint else 0
+    done = (
+        read_checkpoint(checkpoint, key=key, network=network, optimiser=optimiser, average=average) if checkpoint else 0
+    )
     last = min(until or recipe.steps, recipe.steps)
     network.train()
     written = began = time.perf_counter()
@@ -220,7 +232,9 @@ def _backward(network: nn.Module, task: Task, recipe: Recipe, x: Tensor, y: Tens
 def prepared(photos: Tensor, preparation: Preparation) -> Tensor:
     """(N, 3, H, W) uint8 RGB as the network reads them, float32."""
     ordered = photos.flip(1) if preparation.channel_order == "BGR" else photos
-    mean, scale = (torch.tensor(v, device=photos.device).view(1, 3, 1, 1) for v in (preparation.mean, preparation.scale))
+    mean, scale = (
+        torch.tensor(v, device=photos.device).view(1, 3, 1, 1) for v in (preparation.mean, preparation.scale)
+    )
     return (ordered.float() - mean) * scale
 
 

@@ -22,7 +22,9 @@ def build_optimiser(network: nn.Module, recipe: Recipe, *, pretrained: frozenset
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
             groups.setdefault(_rate_and_decay(name, parameter, recipe, name in pretrained), []).append(parameter)
-    parts = [{"params": of, "lr": rate, "base_rate": rate, "weight_decay": decay} for (rate, decay), of in groups.items()]
+    parts = [
+        {"params": of, "lr": rate, "base_rate": rate, "weight_decay": decay} for (rate, decay), of in groups.items()
+    ]
     if recipe.optimiser == "sgd":
         return SGD(parts, lr=recipe.rate, momentum=recipe.momentum)
     return AdamW(parts, lr=recipe.rate, fused=True)

@@ -110,7 +110,12 @@ class Plan:
 
 
 def make_plan(
-    question: Question, seen: Fingerprint, rows: Sequence[Measured], *, window: tuple[int, int], seconds_to_measure: float
+    question: Question,
+    seen: Fingerprint,
+    rows: Sequence[Measured],
+    *,
+    window: tuple[int, int],
+    seconds_to_measure: float,
 ) -> list[Decision]:
     """All decisions.
 
@@ -192,13 +197,30 @@ def plan_machine(rows: Sequence[Measured], recipe: Recipe) -> list[Decision]:
     fastest = max(sizes, key=lambda row: row.images_per_second)
     batch = fastest if fastest.images_per_second > 1.15 * usual.images_per_second else usual
     said_sizes = "; ".join(
-        f"batch {row.batch}: {row.images_per_second:.1f}, {row.activation_bytes / 1e9:.2f} GB kept for the backward pass" for row in sizes
+        f"batch {row.batch}: {row.images_per_second:.1f}, {row.activation_bytes / 1e9:.2f} GB kept for the backward pass"
+        for row in sizes
     )
     return [
-        Decision("precision", best.precision, "the fastest of fp32 and bf16 in training steps", f"images a second: {said}", FROM_PYTHON),
-        Decision("channels_last", best.channels_last, "the fastest layout in training steps", f"images a second: {said}", FROM_PYTHON),
         Decision(
-            "batch", batch.batch, f"{recipe.batch}, unless another is over 15% faster an image", f"images a second: {said_sizes}", FROM_PYTHON
+            "precision",
+            best.precision,
+            "the fastest of fp32 and bf16 in training steps",
+            f"images a second: {said}",
+            FROM_PYTHON,
+        ),
+        Decision(
+            "channels_last",
+            best.channels_last,
+            "the fastest layout in training steps",
+            f"images a second: {said}",
+            FROM_PYTHON,
+        ),
+        Decision(
+            "batch",
+            batch.batch,
+            f"{recipe.batch}, unless another is over 15% faster an image",
+            f"images a second: {said_sizes}",
+            FROM_PYTHON,
         ),
     ]
 
@@ -206,7 +228,11 @@ def plan_machine(rows: Sequence[Measured], recipe: Recipe) -> list[Decision]:
 def _class_aware(weights: Sequence[float]) -> Decision:
     found = "classes are balanced" if weights else "classes are not balanced"
     return Decision(
-        "class_aware", 0.5 if weights else 0.0, "half of the crops are laid over a rare class where classes are balanced", found, FROM_PYTHON
+        "class_aware",
+        0.5 if weights else 0.0,
+        "half of the crops are laid over a rare class where classes are balanced",
+        found,
+        FROM_PYTHON,
     )
 
 
@@ -243,7 +269,10 @@ def _steps(
     """Seconds and steps of each stage, from the minutes given and the speed measured."""
     asked = question.steps
     if asked is not None:
-        return [Decision(f"{stage}.steps", asked, "as asked", f"--steps {asked}", "--steps N | --minutes N") for stage in question.stages]
+        return [
+            Decision(f"{stage}.steps", asked, "as asked", f"--steps {asked}", "--steps N | --minutes N")
+            for stage in question.stages
+        ]
     for_training = max(1.0, question.minutes * 60 * (1 - KEPT_FREE) - reserve)
     pixels_a_second = crop[0] * crop[1] * speed * (1 - DATA_SHARE)
     share = CLASSIFIER_SHARE[question.classifier_items]
@@ -253,7 +282,13 @@ def _steps(
         evidence = f"{each:.2f} s a step, from {speed:.1f} crops a second"
         rule = "seconds over the measured time of a step; planned again after the first tenth"
         decisions += [
-            Decision(f"{stage}.seconds", round(seconds, 1), "its share of the minutes", f"{question.minutes:g} minutes", "--minutes N"),
+            Decision(
+                f"{stage}.seconds",
+                round(seconds, 1),
+                "its share of the minutes",
+                f"{question.minutes:g} minutes",
+                "--minutes N",
+            ),
             Decision(f"{stage}.steps", max(10, int(seconds / each)), rule, evidence, "--steps N"),
         ]
     return decisions
@@ -291,7 +326,9 @@ def plan_again(done: int, step_seconds: Sequence[float], seconds_left: float) ->
     return done + max(1, int(seconds_left / statistics.median(step_seconds)))
 
 
-def to_json(question: Question, decisions: Sequence[Decision], measured: Sequence[Measured], *, key: str) -> dict[str, Any]:
+def to_json(
+    question: Question, decisions: Sequence[Decision], measured: Sequence[Measured], *, key: str
+) -> dict[str, Any]:
     """plan.json; `key` names the run that it is for."""
     return {
         "schema": SCHEMA,

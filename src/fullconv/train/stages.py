@@ -75,7 +75,9 @@ def _plan_the_rest(stage: Stage, record: dict[str, Any], done: int) -> None:
     seconds = [float(line["seconds"]) for line in read_journal(stage.folder / "journal.jsonl")]
     left = stage.seconds_left()
     record["replanned"] = plan_again(done, seconds, left)
-    record["replanned_because"] = f"the first {done} steps took {sum(seconds):.0f} s; {left:.0f} s are left for this stage"
+    record["replanned_because"] = (
+        f"the first {done} steps took {sum(seconds):.0f} s; {left:.0f} s are left for this stage"
+    )
     write_json(stage.folder / "stage.json", record)
 
 
