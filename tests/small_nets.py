@@ -74,7 +74,15 @@ def vgg(layers: tuple[int, ...] = (1, 1, 1, 1, 1)) -> nn.Module:
         for i in range(count):
             steps += [nn.Conv2d(3 if stage == i == 0 else WIDTH, WIDTH, 3, padding=1), nn.ReLU()]
         steps.append(nn.MaxPool2d(2, 2))
-    head = [nn.Linear(WIDTH * 49, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 4)]
+    head = [
+        nn.Linear(WIDTH * 49, 8),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(8, 8),
+        nn.ReLU(),
+        nn.Dropout(),
+        nn.Linear(8, 4),
+    ]
     return nn.Sequential(*steps, nn.Flatten(), *head)
 
 

@@ -14,7 +14,11 @@ from fullconv.base.errors import GeometryError
 from fullconv.nets.alignment import Layout, Paper, Same, best, border_cells, kernels_of
 
 HALF = Fraction(1, 2)
-VGG = {8: Fraction(7, 2), 16: Fraction(15, 2), 32: Fraction(223, 2)}  # pool3, pool4, fc7, with the convolutions' own padding
+VGG = {
+    8: Fraction(7, 2),
+    16: Fraction(15, 2),
+    32: Fraction(223, 2),
+}  # pool3, pool4, fc7, with the convolutions' own padding
 
 
 def paper(strides: tuple[int, ...], pad: int = 99, fc_pad: int = 0) -> Paper:
@@ -121,9 +125,15 @@ def test_borders_suffice_for_photos_of_every_length(kind: str) -> None:
 
 
 @given(
-    start=st.integers(-80, 80), factor=st.sampled_from([2, 4, 8]), odd=st.booleans(), coarse=st.integers(1, 9), fine=st.integers(1, 99)
+    start=st.integers(-80, 80),
+    factor=st.sampled_from([2, 4, 8]),
+    odd=st.booleans(),
+    coarse=st.integers(1, 9),
+    fine=st.integers(1, 99),
 )
-def test_border_cells_are_what_is_lacking_and_no_more(start: int, factor: int, odd: bool, coarse: int, fine: int) -> None:
+def test_border_cells_are_what_is_lacking_and_no_more(
+    start: int, factor: int, odd: bool, coarse: int, fine: int
+) -> None:
     kernel = 2 * factor - odd
     before, after = border_cells(start, kernel, factor, coarse, fine)
     places = [Fraction(2 * (start + i) - (kernel - 1), 2 * factor) for i in range(fine)]  # in cells of the coarse map

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
-from small_nets import PREPARATION, SPACE, converted
 from torch import Tensor, nn
 
 from fullconv.base.errors import BundleError
@@ -21,6 +20,7 @@ from fullconv.nets.heads import fcn8s
 from fullconv.nets.program import write_program
 from fullconv.nets.segmentation import HEADS, SegmentationNet
 from fullconv.nets.surgery import convolutionalize
+from small_nets import PREPARATION, SPACE, converted
 
 SIZES = [(1, 1), (31, 33), (97, 40)]
 BACKBONES = ["timm:test_resnet", "timm:test_efficientnet"]
@@ -213,7 +213,9 @@ def own(head: str = "fcn8s", kind: str = "residual") -> SegmentationNet:
     return net.eval()
 
 
-@pytest.mark.parametrize(("head", "kind"), [("fcn8s", "residual"), ("fcn32s", "tf_same"), ("fcn4s", "patches"), ("sharp", "vgg")])
+@pytest.mark.parametrize(
+    ("head", "kind"), [("fcn8s", "residual"), ("fcn32s", "tf_same"), ("fcn4s", "patches"), ("sharp", "vgg")]
+)
 def test_a_users_own_network_loads_without_its_code(head: str, kind: str, tmp_path: Path) -> None:
     net = own(head, kind)
     save_bundle(net, tmp_path)

@@ -9,13 +9,13 @@ from fractions import Fraction
 import pytest
 import timm
 import torch
-from small_nets import BACKBONES, PREPARATION, SPACE, WIDTH, converted, vgg
 from torch import Tensor, nn
 
 from fullconv.base.errors import GeometryError, UsageError, WeightsError
 from fullconv.nets.heads import ALIGNMENTS, DECONVOLUTIONS, fcn4s, fcn8s, fcn16s, fcn32s
 from fullconv.nets.segmentation import HEADS, SegmentationNet
 from fullconv.nets.surgery import Converted, convolutionalize
+from small_nets import BACKBONES, PREPARATION, SPACE, WIDTH, converted, vgg
 
 Builder = Callable[..., SegmentationNet]
 FCN: dict[str, Builder] = {"fcn32s": fcn32s, "fcn16s": fcn16s, "fcn8s": fcn8s, "fcn4s": fcn4s}
@@ -109,12 +109,13 @@ def test_a_head_copies_its_backbone(head: str) -> None:
 # ---------------------------------------------------------------- aligned: scores land where the features are
 
 
-MARGIN = 80  # pixels in which the padding is felt: cells beside the photo, enlarged in several steps, and pooled by mean
+# Pixels in which the padding is felt: cells beside the photo, enlarged in several steps, and pooled by mean.
+MARGIN = 80
 
 
 def sampling(network: nn.Module) -> None:
-    """Make every convolution pick the middle of its window (the mean of the middle two where it is even), channel by channel:
-    then a map holds, at each cell, what the photo has at the cell's centre."""
+    """Make every convolution pick the middle of its window (where it is even, the mean of the middle two), channel by
+    channel: then a map holds, at each cell, what the photo has at the cell's centre."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d):
             middle = torch.zeros(module.kernel_size)
@@ -164,7 +165,9 @@ def without_maximum(kind: str) -> Converted:
     def by_mean(module: nn.Module) -> None:
         for name, child in module.named_children():
             if isinstance(child, nn.MaxPool2d):
-                setattr(module, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding, count_include_pad=False))
+                setattr(
+                    module, name, nn.AvgPool2d(child.kernel_size, child.stride, child.padding, count_include_pad=False)
+                )
             by_mean(child)
 
     model = BACKBONES[kind]().eval()
@@ -250,7 +253,9 @@ def test_before_training_every_class_scores_alike() -> None:
 def test_deconvolutions_learn_or_stay(deconvolution: str) -> None:
     net = built("fcn8s", "residual", deconvolution=deconvolution)
     learns = {name: p.requires_grad for name, p in net.network.enlargements.named_parameters()}
-    assert learns == dict.fromkeys(["from8to1.weight", "from16to8.weight", "from32to16.weight"], deconvolution == "learned")
+    assert learns == dict.fromkeys(
+        ["from8to1.weight", "from16to8.weight", "from32to16.weight"], deconvolution == "learned"
+    )
 
 
 def test_learned_and_frozen_deconvolutions_start_alike() -> None:
@@ -328,6 +333,7 @@ def test_unknown_words_are_named_with_those_there_are() -> None:
 
 
 def test_a_stride_that_the_backbone_has_not_is_an_error() -> None:
-    with pytest.raises(GeometryError, match=r"32"):
-        shallow = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
-        fcn32s(convolutionalize(shallow.eval(), 64), label_space=SPACE, preparation=PREPARATION)
+    shallow = nn.Sequential(nn.Conv2d(3, 4, 3, 2, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 2))
+    given = convolutionalize(shallow.eval(), 64)
+    with pytest.raises(GeometryError, match=r"stride 32"):
+        fcn32s(given, label_space=SPACE, preparation=PREPARATION)

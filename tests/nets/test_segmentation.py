@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-from small_nets import PREPARATION, SPACE, converted
 from torch import nn
 
 from fullconv.base.errors import BundleError, SizeMismatch
@@ -14,6 +13,7 @@ from fullconv.nets.classifiers import build_classifier
 from fullconv.nets.heads import fcn8s
 from fullconv.nets.segmentation import HEADS, SegmentationNet, architecture_of, build_from
 from fullconv.nets.surgery import convolutionalize
+from small_nets import PREPARATION, SPACE, converted
 
 BACKBONE = {"name": "timm:test_resnet", "classes": 5}
 
@@ -52,7 +52,9 @@ def test_the_description_builds_the_same_net_anew() -> None:
     assert {n: t.shape for n, t in again.state_dict().items()} == {n: t.shape for n, t in net.state_dict().items()}
     assert again.network.scales == net.network.scales
     assert again.network.axes == net.network.axes
-    assert [n for n, p in again.named_parameters() if p.requires_grad] == [n for n, p in net.named_parameters() if p.requires_grad]
+    assert [n for n, p in again.named_parameters() if p.requires_grad] == [
+        n for n, p in net.named_parameters() if p.requires_grad
+    ]
 
 
 def test_a_users_own_backbone_has_no_name_in_the_description() -> None:
@@ -65,7 +67,11 @@ def test_a_users_own_backbone_has_no_name_in_the_description() -> None:
 
 def test_an_unknown_head_is_named_with_those_there_are() -> None:
     with pytest.raises(BundleError, match="fcn2s") as caught:
-        build_from({"head": "fcn2s", "backbone": BACKBONE, "window": [160, 160], "arguments": {}}, label_space=SPACE, preparation=PREPARATION)
+        build_from(
+            {"head": "fcn2s", "backbone": BACKBONE, "window": [160, 160], "arguments": {}},
+            label_space=SPACE,
+            preparation=PREPARATION,
+        )
     assert all(head in caught.value.must for head in HEADS)
 
 

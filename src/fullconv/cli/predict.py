@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.command("predict")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @click.argument("images", metavar="IMAGE...", nargs=-1, required=True)
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for what is written.")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for what is written."
+)
 @click.option("--scores", is_flag=True, help="Also write the scores (npz) and one picture of them a class.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 def command(bundle: Path, images: tuple[str, ...], out: Path, scores: bool, as_json: bool) -> int:
@@ -48,7 +50,13 @@ def command(bundle: Path, images: tuple[str, ...], out: Path, scores: bool, as_j
             failed.append({"photo": str(photo), "error": error.must, "found": error.found, "try": error.try_})
             click.echo(f"skipped: {error.found}", err=True)
     if as_json:
-        document = {"schema": "fullconv.predictions/1", "bundle": str(bundle), "out": str(out), "photos": done, "failed": failed}
+        document = {
+            "schema": "fullconv.predictions/1",
+            "bundle": str(bundle),
+            "out": str(out),
+            "photos": done,
+            "failed": failed,
+        }
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
     else:
         click.echo(summary(done, failed, out))
@@ -58,8 +66,8 @@ def command(bundle: Path, images: tuple[str, ...], out: Path, scores: bool, as_j
 def find_photos(words: Sequence[str]) -> list[Path]:
     """The photos that files, folders and patterns name, in order, each once.
 
-    Raises: UsageError for a folder without photos or a pattern that nothing matches. A file that is not there is left for
-    the reading to report, so that the others are segmented.
+    Raises: UsageError for a folder without photos or a pattern that nothing matches. A file that is not there is left
+    for the reading to report, so that the others are segmented.
     """
     from fullconv.base.images import IMAGE_SUFFIXES, list_images
 
@@ -99,14 +107,22 @@ def segment(segmenter: Bundle, photo: Path, out: Path, name: str, *, scores: boo
         for label, count in zip(segmenter.label_space.names, counts, strict=False)
         if count
     }
-    return {"photo": str(photo), "size": list(prediction.labels.shape), "files": [str(path) for path in written], "shares": classes}
+    return {
+        "photo": str(photo),
+        "size": list(prediction.labels.shape),
+        "files": [str(path) for path in written],
+        "shares": classes,
+    }
 
 
 def summary(done: Sequence[dict[str, Any]], failed: Sequence[dict[str, Any]], out: Path) -> str:
     """What was done, in a few lines."""
     lines = [f"{record['photo']}: {shares_in_words(record['shares'])}" for record in done[:20]]
     lines += [f"... and {len(done) - 20} more"] if len(done) > 20 else []
-    lines += [f"{len(done)} photos segmented, written to {out}" + (f"; {len(failed)} skipped" if failed else "")]
+    lines += [
+        f"{len(done)} photo{'s' * (len(done) != 1)} segmented, written to {out}"
+        + (f"; {len(failed)} skipped" if failed else "")
+    ]
     return "\n".join(lines)
 
 

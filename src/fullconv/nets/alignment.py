@@ -1,14 +1,16 @@
-"""Where a photo lies in its padding and where the maps' cells lie on the photo. Road: nets, between the taps and the heads.
+"""Where a photo lies in its padding and where the maps' cells lie on the photo. Road: nets, between the taps and the
+heads.
 
-Everything is worked out along one axis, in exact fractions, from the strides and offsets of the taps; a half pixel is met
-by a deconvolution kernel of the right parity, never by rounding. In: numbers. Out: numbers. Knows no torch, no files.
+Everything is worked out along one axis, in exact fractions, from the strides and offsets of the taps; a half pixel is
+met by a deconvolution kernel of the right parity, never by rounding. In: numbers. Out: numbers. Knows no torch, no files.
 
 Two alignments:
 
 - `same`: the photo gets just the padding that puts the outermost cells of the coarsest map within half a stride of the
-  photo's borders, at most half a stride a side beyond what makes the length fit the strides. Every map is brought to the
-  whole grid of the next finer one; beyond the outermost cells their values go on.
-- `paper`: Caffe's. 100 pixels a side; finer maps are cropped to the coarser ones, the scores to the photo, by fixed crops.
+  photo's borders, at most half a stride a side beyond what makes the length fit the strides. Every map is brought to
+  the whole grid of the next finer one; beyond the outermost cells their values go on.
+- `paper`: Caffe's. 100 pixels a side; finer maps are cropped to the coarser ones, the scores to the photo, by fixed
+  crops.
 """
 
 from __future__ import annotations
@@ -41,7 +43,8 @@ class Layout:
 
 @dataclass(frozen=True)
 class Same:
-    """The alignment `same` of one axis, for the padded lengths that leave `remainder` when divided by the coarsest stride.
+    """The alignment `same` of one axis, for the padded lengths that leave `remainder` when divided by the coarsest
+    stride.
 
     strides: of the taps, finest first.
     offsets: centre of cell 0 of each, in pixels of the padded photo.
@@ -83,9 +86,11 @@ class Same:
         return max(0, ceil(offset - half)), max(0, ceil(beyond - half))
 
     def layout(self, length: int) -> Layout:
-        """The shortest padding under which the cells cover a photo of `length` pixels; the rest is shared by both sides.
+        """The shortest padding under which the cells cover a photo of `length` pixels; the rest is shared by both
+        sides.
 
-        Sums, quotients and remainders only: a length may also be a symbol, where a network is written down for any size.
+        Sums, quotients and remainders only: a length may also be a symbol, where a network is written down for any
+        size.
         """
         short = max(0, self.shortest - length) if self.shortest > 1 else 0
         before, after = self.least
@@ -95,16 +100,16 @@ class Same:
 
     @property
     def shortest(self) -> int:
-        """The shortest length that is padded to at least one stride, with a cell in every map; shorter photos are padded as if
-        they had it."""
+        """The shortest length that is padded to at least one stride, with a cell in every map; shorter photos are
+        padded as if they had it."""
         stride = self.strides[-1]
         smallest = max(stride, *(s * (missing + 1) for s, missing in zip(self.strides, self.missing, strict=True)))
         padded = self.remainder + stride * -(-(smallest - self.remainder) // stride)
         return max(1, padded - stride + 1 - sum(self.least))
 
     def borders(self) -> tuple[tuple[int, int], ...]:
-        """By how many cells (before, after) each map must go on beyond its outermost cells before it is enlarged, so that every
-        cell of its target, finest target first, lies between two cells; enough for photos of every length.
+        """By how many cells (before, after) each map must go on beyond its outermost cells before it is enlarged, so
+        that every cell of its target, finest target first, lies between two cells; enough for photos of every length.
         """
         found = [(0, 0)] * len(self.strides)
         for length in range(1, self.strides[-1] + 1):
@@ -167,7 +172,8 @@ class Paper:
 
 def kernels_of(strides: Sequence[int], offsets: Sequence[Fraction]) -> tuple[int, ...]:
     """Kernels of the enlargements to the photo, then from each tap's stride to the next finer: 2f, or 2f - 1 where the
-    coarse cells lie on fine ones. Raises: GeometryError where strides do not divide or cells are off by less than a half.
+    coarse cells lie on fine ones. Raises: GeometryError where strides do not divide or cells are off by less than a
+    half.
     """
     targets = zip((1, *strides[:-1]), strides, (Fraction(0), *offsets[:-1]), offsets, strict=True)
     return tuple(_kernel(fine, coarse, at_fine, at_coarse) for fine, coarse, at_fine, at_coarse in targets)
@@ -216,7 +222,9 @@ def _start(fine: int, kernel: int, coarse_offset: Fraction, fine_offset: Fractio
 
 
 def border_cells(start: int, kernel: int, factor: int, coarse_cells: int, fine_cells: int) -> tuple[int, int]:
-    """How many cells a coarse map lacks, (before, after), for every one of `fine_cells` to lie between two of its cells."""
+    """How many cells a coarse map lacks, (before, after), for every one of `fine_cells` to lie between two of its
+    cells.
+    """
     first = 2 * start - (kernel - 1)  # position of the first fine cell in the coarse map, in 1 / (2 * factor) cells
     last = first + 2 * (fine_cells - 1)
     return max(0, -(first // (2 * factor))), max(0, -(-last // (2 * factor)) - (coarse_cells - 1))

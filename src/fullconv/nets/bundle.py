@@ -133,12 +133,18 @@ def read_card(folder: Path) -> dict[str, Any]:
     if not (folder / CARD).is_file():
         inside = folder / "bundle"
         found = f"{folder} has no {CARD}" if folder.is_dir() else f"{folder} is not a folder"
-        here = f"{inside} (the bundle of this run)" if (inside / CARD).is_file() else "the folder RUN/bundle that `fullconv run` wrote"
+        here = (
+            f"{inside} (the bundle of this run)"
+            if (inside / CARD).is_file()
+            else "the folder RUN/bundle that `fullconv run` wrote"
+        )
         raise BundleError(must, found if folder.exists() else f"{folder} is not there", here)
     try:
         card = read_json(folder / CARD)
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise BundleError(f"{CARD} is one JSON document", f"{folder / CARD}: {error}", "restore the card, or save the bundle anew") from error
+        raise BundleError(
+            f"{CARD} is one JSON document", f"{folder / CARD}: {error}", "restore the card, or save the bundle anew"
+        ) from error
     schema = card.get("schema") if isinstance(card, dict) else None
     if schema != SCHEMA:
         wrote = card.get("versions", {}).get("fullconv", "unknown") if isinstance(card, dict) else "unknown"
@@ -153,7 +159,9 @@ def read_card(folder: Path) -> dict[str, Any]:
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Name -> tensor. Raises: BundleError if the file is missing, cut off or not safetensors."""
     if not path.is_file():
-        raise BundleError(f"a bundle is a folder with {CARD} and {WEIGHTS}", f"{path} is not there", "copy the whole folder")
+        raise BundleError(
+            f"a bundle is a folder with {CARD} and {WEIGHTS}", f"{path} is not there", "copy the whole folder"
+        )
     try:
         return safetensors.torch.load_file(path)
     except (safetensors.SafetensorError, ValueError, OSError) as error:
@@ -272,7 +280,8 @@ def on_program(
         Tap(tap["name"], tap["channels"], tap["stride"], (Fraction(tap["offset"][0]), Fraction(tap["offset"][1])))
         for tap in card["taps"]
     )
-    body = Body(read_program(folder / PROGRAM), taps, card["smallest"])
+    steps: Any = read_program(folder / PROGRAM)  # stands where a traced graph stands otherwise
+    body = Body(steps, taps, card["smallest"])
     head, arguments = architecture["head"], architecture["arguments"]
     if head == "sharp":
         network: nn.Module = Sharp(body, SharpHead(taps, classes=label_space.size, **arguments))

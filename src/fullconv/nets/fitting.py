@@ -1,4 +1,5 @@
-"""Fit a head's alignment to a backbone: which body, which padding, where its maps lie. Road: nets, between body and heads.
+"""Fit a head's alignment to a backbone: which body, which padding, where its maps lie. Road: nets, between body and
+heads.
 
 In: a converted classifier and strides. Out: its body, and the alignment of rows and columns. All from derived geometry.
 """
@@ -14,8 +15,9 @@ from torch import fx, nn
 from fullconv.geometry.geometry import Axis
 from fullconv.nets.alignment import CAFFE_PAD, Paper, Same, best
 from fullconv.nets.body import Body, body_of
+from fullconv.nets.places import places
 from fullconv.nets.surgery import Converted
-from fullconv.nets.trace import places, trace
+from fullconv.nets.trace import trace
 
 POOLING_FUNCTIONS = ("max_pool2d", "avg_pool2d", "boolean_dispatch")
 
@@ -23,8 +25,8 @@ POOLING_FUNCTIONS = ("max_pool2d", "avg_pool2d", "boolean_dispatch")
 def fit_same(converted: Converted, strides: Sequence[int]) -> tuple[Body, tuple[Same, Same]]:
     """The body up to the last map before the pooling, and the paddings that lay its cells evenly on a photo.
 
-    The padded length need not be a multiple of the coarsest stride: where cells lie on the borders (ResNet), or move with the
-    length (TF-SAME), one pixel or half a stride more lays them better than a whole stride would.
+    The padded length need not be a multiple of the coarsest stride: where cells lie on the borders (ResNet), or move
+    with the length (TF-SAME), one pixel or half a stride more lays them better than a whole stride would.
     """
     body = body_of(converted, strides)
     taken = tuple(tap.stride for tap in body.taps)
@@ -74,7 +76,8 @@ def maps_at(body: Body, length: int) -> list[tuple[Axis, Axis]]:
     found = []
     for node in output.all_input_nodes:
         place = follower.place[node]
-        assert place is not None and place.geometry is not None, f"the tap '{node.name}' has lost its place"
+        assert place is not None, f"the tap '{node.name}' has lost its place"
+        assert place.geometry is not None, f"the tap '{node.name}' has lost its place"
         found.append((place.geometry.axis(0), place.geometry.axis(1)))
     return found
 
@@ -82,11 +85,15 @@ def maps_at(body: Body, length: int) -> list[tuple[Axis, Axis]]:
 def has_fully_connected(converted: Converted) -> bool:
     """Whether a layer over the whole flattened map became a convolution (fc6 of VGG16 and AlexNet)."""
     weights = dict(converted.network.named_parameters())
-    return any(max(weights[name].shape[2:], default=1) > 1 for name in converted.proof.account.reshaped if name in weights)
+    return any(
+        max(weights[name].shape[2:], default=1) > 1 for name in converted.proof.account.reshaped if name in weights
+    )
 
 
 def round_up(network: fx.GraphModule) -> None:
-    """Make every pooling round its number of cells up, as Caffe does: rounded down, the crops leave some sizes uncovered."""
+    """Make every pooling round its number of cells up, as Caffe does: rounded down, the crops leave some sizes
+    uncovered.
+    """
     for module in network.modules():
         if isinstance(module, nn.MaxPool2d | nn.AvgPool2d):
             module.ceil_mode = True

@@ -1,8 +1,10 @@
 """FCN-32s, 16s, 8s and 4s on any converted classifier. Road: nets, after surgery and body, before training.
 
 The classifier's taps are found by their strides; each is scored by a 1x1 convolution that starts at zero; from the
-coarsest to the finest the scores are enlarged by a deconvolution that starts as bilinear interpolation and summed with the
-next finer scores; a last enlargement gives one score a class and pixel. Where maps come to lie is derived (alignment.py).
+coarsest to the finest the scores are enlarged by a deconvolution that starts as bilinear interpolation and summed
+with the
+next finer scores; a last enlargement gives one score a class and pixel. Where maps come to lie is derived
+(alignment.py).
 
 In: `Converted`. Out: `SegmentationNet`. Source: Long, Shelhamer, Darrell 2015, sections 3.3, 4.1 and 4.2.
 """
@@ -58,8 +60,8 @@ def fcn32s(
         preparation: what the classifier's photos were prepared with.
         alignment: a word in ALIGNMENTS.
         deconvolution: a word in DECONVOLUTIONS.
-        start: the stage before, on the same backbone: all weights that both have are taken over, new skips start at zero.
-        at_once: scale the skips (0.01, 0.0001) so that all strides can be trained in one stage.
+        start: the stage before, on the same backbone: all weights that both have are taken over, new skips start at
+        zero. at_once: scale the skips (0.01, 0.0001) so that all strides can be trained in one stage.
         backbone: {"name": ..., "classes": ...} of the classifier; without it a bundle cannot name its builder.
     Returns: (N, 3, H, W) -> (N, K, H, W) for every H, W >= 1.
     Raises: GeometryError if the backbone has no such stride; UsageError for another word; WeightsError if `start` does
@@ -186,7 +188,9 @@ class FcnNetwork(nn.Module):
         self.axes = axes
         self.scales = tuple(scales)
         rows, columns = axes
-        self.borders = list(zip(rows.borders(), columns.borders(), strict=True)) if isinstance(rows, Same) else None
+        self.borders = None
+        if isinstance(rows, Same) and isinstance(columns, Same):
+            self.borders = list(zip(rows.borders(), columns.borders(), strict=True))
         self.factors = tuple(stride // target for stride, target in zip(strides, targets, strict=True))
         self.kernels = tuple(zip(axes[0].kernels, axes[1].kernels, strict=True))
         # keyed by stride, so that a stage finds the layers of the stage before by name
@@ -252,7 +256,8 @@ class FcnNetwork(nn.Module):
 def take_over(net: SegmentationNet, start: SegmentationNet) -> None:
     """Copy into `net` every weight that `start` has under the same name.
 
-    What only `net` has keeps its start: skips at zero, deconvolutions bilinear. Raises: WeightsError if the bodies differ.
+    What only `net` has keeps its start: skips at zero, deconvolutions bilinear. Raises: WeightsError if the bodies
+    differ.
     """
     own, given = net.state_dict(), start.state_dict()
     shared = {name: tensor for name, tensor in given.items() if name in own}

@@ -1,4 +1,5 @@
-"""One photo through a segmenter. Road: nets, last but the bundle, which predicts by itself; the station `predict` builds on it.
+"""One photo through a segmenter. Road: nets, last but the bundle, which predicts by itself; the station `predict`
+builds on it.
 
 In: a network and a photo (a file, a Pillow image, an array). Out: `Prediction`. Writes nothing.
 """

@@ -1,8 +1,9 @@
 """A user's own backbone written down, so that a bundle loads without its code. Road: nets, below the bundle.
 
-Only the body is written: it is what holds the user's steps, and a head pads every photo to a length that leaves the same
-remainder when divided by the coarsest stride, so that each of its maps has a size that is a plain multiple of one number.
-No pickle is written, none is read. In: the body's graph. Out: the bytes of a torch.export archive, and back.
+Only the body is written: it is what holds the user's steps, and a head pads every photo to a length that leaves the
+same
+remainder when divided by the coarsest stride, so that each of its maps has a size that is a plain multiple of one
+number. No pickle is written, none is read. In: the body's graph. Out: the bytes of a torch.export archive, and back.
 """
 
 from __future__ import annotations
@@ -77,7 +78,8 @@ def cannot_write(found: str) -> BundleError:
     return BundleError(
         "a bundle of your own network needs steps that torch.export can write for any height and width",
         found,
-        "give the head backbone={'name': ..., 'classes': ...} if the classifier has a name, or keep net.state_dict() yourself",
+        "give the head backbone={'name': ..., 'classes': ...} if the classifier has a name, "
+        "or keep net.state_dict() yourself",
     )
 
 
@@ -90,14 +92,18 @@ def check(network: nn.Module, program: nn.Module, stride: int, remainders: tuple
             photo = torch.randn(1, 3, rows * stride + remainders[0], columns * stride + remainders[1])
             for one, other in zip(network(photo), program(photo), strict=True):
                 if one.shape != other.shape or not torch.allclose(one, other, atol=1e-4, rtol=1e-4):
-                    raise cannot_write(f"at {photo.shape[2]}x{photo.shape[3]} the program gives other maps than the network")
+                    raise cannot_write(
+                        f"at {photo.shape[2]}x{photo.shape[3]} the program gives other maps than the network"
+                    )
     finally:
         for module, training in modes:
             module.training = training
 
 
 def with_fixed_padding(network: fx.GraphModule, size: tuple[int, int]) -> fx.GraphModule:
-    """A copy in which layers that pad as the size asks for (TF-SAME) pad as they do at `size`, and so at every size here."""
+    """A copy in which layers that pad as the size asks for (TF-SAME) pad as they do at `size`, and so at every size
+    here.
+    """
     traced = trace(copy.deepcopy(network), size)
     for node in list(traced.graph.nodes):
         layer = traced.get_submodule(str(node.target)) if node.op == "call_module" else None

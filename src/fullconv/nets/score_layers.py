@@ -30,7 +30,9 @@ def bilinear_filter(factor: int, kernel: tuple[int, int]) -> Tensor:
 
 def _triangle(factor: int, size: int) -> Tensor:
     if size not in (2 * factor, 2 * factor - 1):
-        raise AssertionError(f"a linear filter of factor {factor} has {2 * factor} or {2 * factor - 1} taps, not {size}")
+        raise AssertionError(
+            f"a linear filter of factor {factor} has {2 * factor} or {2 * factor - 1} taps, not {size}"
+        )
     return 1 - (torch.arange(size, dtype=torch.float64) - (size - 1) / 2).abs() / factor
 
 

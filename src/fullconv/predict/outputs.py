@@ -1,7 +1,9 @@
-"""What is written of a prediction. Road: predict, after a photo was segmented. In: `Prediction`. Out: files. Knows no network.
+"""What is written of a prediction. Road: predict, after a photo was segmented. In: `Prediction`. Out: files. Knows no
+network.
 
 For a photo `street.jpg`: `street.png` (class ids, with the label space's colours as palette), `street_overlay.jpg` (the
-classes laid over the photo); on request `street_scores.npz` (the scores) and `street_scores/CLASS.png` (one picture a class).
+classes laid over the photo); on request `street_scores.npz` (the scores) and `street_scores/CLASS.png` (one picture a
+class).
 """
 
 from __future__ import annotations
@@ -67,7 +69,9 @@ def spare_photos(photos: Sequence[Path], names: Sequence[str], folder: Path) -> 
     for name in names:
         for path in (folder / f"{name}.png", folder / f"{name}_overlay.jpg"):
             if path.resolve() in given:
-                raise UsageError("no photo may be overwritten", f"{path} is one of the photos", "--out with another folder")
+                raise UsageError(
+                    "no photo may be overwritten", f"{path} is one of the photos", "--out with another folder"
+                )
 
 
 def overlay(photo: NDArray[np.uint8], prediction: Prediction) -> NDArray[np.uint8]:
@@ -105,7 +109,11 @@ def output_names(photos: Sequence[Path]) -> list[str]:
     shared = {stem.lower() for stem in stems if [other.lower() for other in stems].count(stem.lower()) > 1}
     names = []
     for photo, stem in zip(photos, stems, strict=True):
-        names.append(stem if stem.lower() not in shared else _with_folder(photo, [p for p in photos if p.stem.lower() == stem.lower()]))
+        names.append(
+            stem
+            if stem.lower() not in shared
+            else _with_folder(photo, [p for p in photos if p.stem.lower() == stem.lower()])
+        )
     return _distinct(names, photos)
 
 
