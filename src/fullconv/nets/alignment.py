@@ -2,7 +2,7 @@
 heads.
 
 Everything is worked out along one axis, in exact fractions, from the strides and offsets of the taps; a half pixel is
-met by a deconvolution kernel of the right parity, never by rounding. In: numbers. Out: numbers. Knows no torch, no files.
+met by a deconvolution kernel of the right parity, never by rounding. In: numbers. Out: numbers. Knows no torch.
 
 Two alignments:
 
