@@ -18,7 +18,15 @@ from road import DATA, ROOT, git, machine  # type: ignore[import-not-found]
 from fullconv.base.files import write_json
 
 PHOTO = DATA / "voc-animals" / "JPEGImages"
-PEAK = "import resource, sys; from fullconv.cli import _run; code = _run(sys.argv[1:], False); print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(code)"
+PEAK = """
+import resource, sys
+from fullconv.cli import main
+
+try:
+    main(sys.argv[1:])
+finally:
+    print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr)
+"""
 
 
 def main(bundle: str) -> None:

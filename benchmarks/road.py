@@ -1,9 +1,9 @@
 """What does the whole road give on real photos, in the minutes given?
 
-python benchmarks/road.py RUNS CASE ...      runs the cases one after another into RUNS/CASE (resumable), on a quiet machine
+python benchmarks/road.py RUNS CASE ...      runs the cases into RUNS/CASE, one after another (resumable)
 python benchmarks/road.py RUNS               names the cases
 
-Writes benchmarks/results/road.json: one row a case, older rows of other cases kept with the commit they were measured at.
+For a quiet machine. Writes benchmarks/results/road.json: one row a case; rows of other cases stay, with their commit.
 """
 
 from __future__ import annotations

@@ -21,6 +21,14 @@ from fullconv.data.scenes import write_scenes
 from fullconv.train.checkpoint import checkpoint_step
 
 STEPS = 6
+EAGER = """
+import sys
+from fullconv.cli import main
+from fullconv.train import loop
+
+loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0
+main(sys.argv[1:])
+"""
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +104,7 @@ def test_another_seed_in_the_same_folder_starts_anew(finished: tuple[fc.Asked, l
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX signal")
 def test_a_run_killed_in_the_middle_ends_with_the_same_weights(scenes: Path, tmp_path: Path) -> None:
     words = ["run", str(scenes), "--steps", "8", "--no-classifier", "--head", "32s"]
-    command = [sys.executable, "-c", "import sys; from fullconv.train import loop; loop.SECONDS_BETWEEN_CHECKPOINTS = 0.0; "
-               "from fullconv.cli import main; main(sys.argv[1:])", *words]  # fmt: skip
+    command = [sys.executable, "-c", EAGER, *words]
     killed, whole = tmp_path / "killed", tmp_path / "whole"
     process = subprocess.Popen([*command, "--out", str(killed)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     checkpoint = killed / "32s" / "checkpoint.safetensors"

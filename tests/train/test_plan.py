@@ -1,0 +1,128 @@
+"""The plan: each decision follows from its evidence, and the time is kept."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from fullconv.data.fingerprint import ClassPrint, Fingerprint
+from fullconv.train.clock import Clock
+from fullconv.train.plan import (
+    COMBINATIONS,
+    Measured,
+    Question,
+    make_plan,
+    plan_again,
+    plan_balance,
+    plan_crop,
+    plan_of,
+    plan_seconds,
+    to_json,
+)
+
+
+def seen(sizes: tuple[tuple[tuple[int, int], int], ...], shares: tuple[float, ...] = (0.9, 0.1)) -> Fingerprint:
+    classes = tuple(ClassPrint(i, f"c{i}", 1, share, 1, 1, {}) for i, share in enumerate(shares))
+    return Fingerprint(sum(photos for _, photos in sizes), sizes, 1, 0.0, classes, {})
+
+
+def rows(speeds: tuple[float, float, float, float], batches: dict[int, float]) -> list[Measured]:
+    first = [Measured(p, c, 4, (192, 192), speed, 1, 1) for (p, c), speed in zip(COMBINATIONS, speeds, strict=True)]
+    return first + [Measured("bf16", True, batch, (320, 320), speed, 1, 1) for batch, speed in batches.items()]
+
+
+def question(**changes: object) -> Question:
+    fields = {
+        "stages": ("classifier", "32s", "16s"),
+        "recipe": "modern",
+        "weights": "embedded",
+        "minutes": 20.0,
+        "steps": None,
+        "classifier_items": "windows",
+        "device": "cpu",
+        "cores": 2,
+    }
+    return Question(**(fields | changes))  # type: ignore[arg-type]
+
+
+MEASURED = rows((5.0, 7.0, 6.0, 9.0), {4: 8.0, 8: 9.0, 16: 9.5})
+
+
+def planned(**changes: object) -> dict[str, object]:
+    asked = question(**changes)
+    fingerprint = seen((((360, 480), 9),))
+    decisions = make_plan(asked, fingerprint, MEASURED, window=(224, 224), seconds_to_measure=30.0)
+    return to_json(asked, decisions, MEASURED, key="k")
+
+
+@pytest.mark.parametrize(("short", "crop"), [(360, 320), (192, 160), (2000, 320), (40, 64), (100, 64)])
+def test_the_crop_is_the_largest_multiple_of_32_that_most_photos_hold(short: int, crop: int) -> None:
+    assert plan_crop(seen((((short, 500), 3), ((4000, 4000), 2)))).value == [crop, crop]
+
+
+def test_balanced_classes_get_no_weights() -> None:
+    assert plan_balance([0.6, 0.4]).value == []
+
+
+def test_rare_classes_weigh_more_and_the_mean_is_one() -> None:
+    weights = plan_balance([0.9, 0.09, 0.01, 0.0]).value
+    assert weights[0] < weights[1] < weights[2]
+    assert weights[3] == 0.0
+    assert sum(weights) / 3 == pytest.approx(1.0, abs=1e-3)
+
+
+def test_the_fastest_combination_is_chosen() -> None:
+    values = {d["name"]: d["value"] for d in planned()["decisions"]}  # type: ignore[attr-defined]
+    assert (values["precision"], values["channels_last"], values["batch"]) == ("bf16", True, 8)
+
+
+@pytest.mark.parametrize(("fastest", "batch"), [(10.0, 8), (12.0, 16)])
+def test_another_batch_must_be_clearly_faster(fastest: float, batch: int) -> None:
+    measured = rows((5.0, 7.0, 6.0, 9.0), {4: 8.0, 8: 9.0, 16: fastest})
+    decisions = make_plan(question(), seen((((360, 480), 9),)), measured, window=(224, 224), seconds_to_measure=1.0)
+    assert next(d.value for d in decisions if d.name == "batch") == batch
+
+
+def test_the_seconds_of_all_stages_and_of_measuring_fill_the_minutes() -> None:
+    values = {d["name"]: d["value"] for d in planned()["decisions"]}  # type: ignore[attr-defined]
+    planned_seconds = sum(values[f"{stage}.seconds"] for stage in question().stages)
+    assert planned_seconds + values["reserve"] == pytest.approx(20 * 60, rel=0.02)
+
+
+def test_steps_follow_from_seconds_and_speed() -> None:
+    values = {d["name"]: d["value"] for d in planned()["decisions"]}  # type: ignore[attr-defined]
+    assert values["32s.steps"] == pytest.approx(values["32s.seconds"] * 9.0 * 0.9 / 8, rel=0.02)
+
+
+def test_steps_asked_for_are_kept() -> None:
+    plan = plan_of(planned(steps=7), question(steps=7))
+    assert {stage: recipe.steps for stage, recipe in plan.recipes.items()} == {"classifier": 7, "32s": 7, "16s": 7}
+    assert plan.seconds == {}
+
+
+def test_random_weights_learn_at_the_full_rate() -> None:
+    assert plan_of(planned(), question()).recipes["32s"].pretrained_rate < 1
+    assert plan_of(planned(weights="none"), question(weights="none")).recipes["32s"].pretrained_rate == 1
+
+
+def test_the_paper_recipe_takes_whole_photos_at_its_own_rates() -> None:
+    plan = plan_of(planned(recipe="paper"), question(recipe="paper"))
+    assert plan.recipes["32s"].crop is None
+    assert plan.recipes["16s"].rate == pytest.approx(plan.recipes["32s"].rate / 100)
+
+
+def test_shares_add_up() -> None:
+    seconds = plan_seconds(("classifier", "32s", "16s", "8s"), seconds=100.0, classifier_share=0.2)
+    assert seconds == {"classifier": 20.0, "32s": 40.0, "16s": 20.0, "8s": 20.0}
+
+
+def test_planning_again_fills_what_is_left() -> None:
+    assert plan_again(10, [1.0, 2.0, 50.0], 100.0) == 60
+
+
+def test_the_clock_shares_what_is_left_with_later_stages() -> None:
+    clock = Clock(time.monotonic() + 110, 10.0, {"classifier": 5.0, "32s": 30.0, "16s": 10.0})
+    assert clock.seconds_left("32s") == pytest.approx(75, abs=1)
+    assert clock.seconds_left("16s") == pytest.approx(100, abs=1)
+    assert Clock(time.monotonic() - 50, 10.0, {"16s": 1.0}).seconds_left("16s") == 1.0
