@@ -180,7 +180,7 @@ def evaluate(net: SegmentationNet, samples: Sequence[Sample]) -> Scores:
     return evaluate_with(lambda photo: predict_photo(net, photo).labels, samples)
 
 
-# --- samples and plan ---------------------------------------------------------------------------------------------------
+# --- samples and plan ------------------------------------------------------------------------------------------------
 
 
 def _read(asked: Asked, say: Callable[[str], None]) -> Run:
@@ -218,7 +218,9 @@ def code_version() -> str:
 
 
 def _classifier(this: Run) -> Classifier:
-    """The backbone with its weights, and a fresh last layer for the classes at hand (its own classes with --no-classifier)."""
+    """The backbone with its weights, and a fresh last layer for the classes at hand (its own classes with
+    --no-classifier).
+    """
     asked = this.asked
     names = this.folders.class_names if this.folders else this.samples.label_space.names
     classes = None if asked.no_classifier else len(names)
@@ -284,7 +286,7 @@ def _clock(this: Run, plan: Plan) -> Clock:
     return Clock(this.began - spent + minutes * 60, plan.reserve, plan.seconds)
 
 
-# --- the classifier -----------------------------------------------------------------------------------------------------
+# --- the classifier --------------------------------------------------------------------------------------------------
 
 
 def _train_classifier(this: Run, plan: Plan, classifier: Classifier, clock: Clock) -> None:
@@ -327,12 +329,13 @@ def _convert(this: Run, classifier: Classifier) -> Converted:
     write_json(this.asked.out / "classifier" / "proof.json", proof)
     difference, images = proof["at_window"]["relative_difference"], proof["at_window"]["images"]
     this.say(
-        f"surgery: fully convolutional, the same scores at the window (relative difference {difference:.1e}, {images} photos)"
+        f"surgery: fully convolutional, the same scores at the window (relative difference {difference:.1e}, "
+        f"{images} photos)"
     )
     return converted
 
 
-# --- the stages ---------------------------------------------------------------------------------------------------------
+# --- the stages ------------------------------------------------------------------------------------------------------
 
 
 def _stage(
@@ -367,7 +370,8 @@ def _stage(
     if scores.mean_iou >= start_scores.mean_iou:
         return net, scores, row
     this.say(
-        f"{name} scores lower than what it started from ({start_scores.mean_iou:.3f}), which is kept; more --minutes may help"
+        f"{name} scores lower than what it started from ({start_scores.mean_iou:.3f}), which is kept; more "
+        "--minutes may help"
     )
     return start, start_scores, row | {"kept": False}
 
@@ -405,7 +409,7 @@ def _measured(net: SegmentationNet, val: Sequence[Sample], folder: Path) -> Scor
     return scores
 
 
-# --- what the run leaves behind -----------------------------------------------------------------------------------------
+# --- what the run leaves behind --------------------------------------------------------------------------------------
 
 
 def _baseline(this: Run, name: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import pytest
 
 from fullconv.cli import COMMANDS, main
 
-
 HELP = """
 import sys
 from fullconv.cli import main

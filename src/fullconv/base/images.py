@@ -43,7 +43,9 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
 
 
 def rgb(image: Image.Image) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 RGB of a Pillow image: EXIF orientation applied, transparency laid on white, 16 bits scaled to 8."""
+    """(H, W, 3) uint8 RGB of a Pillow image: EXIF orientation applied, transparency laid on white, 16 bits scaled
+    to 8.
+    """
     if image.mode.startswith("I") or image.mode == "F":
         return np.repeat(_to_8_bits(np.asarray(ImageOps.exif_transpose(image)))[..., None], 3, axis=2)
     image = ImageOps.exif_transpose(image)

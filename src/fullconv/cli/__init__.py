@@ -69,7 +69,10 @@ def _run(words: list[str], debug: bool) -> int:
         return 0
     except Exception as error:
         what = f"{type(error).__name__}: {error}".strip().replace("\n", " ")
-        text = f"error: this should not have happened\nfound: {what}\ntry:   the same command with --debug, and report what it prints"
+        text = (
+            f"error: this should not have happened\nfound: {what}\ntry:   the same command with --debug, and "
+            "report what it prints"
+        )
         return _failed(text, 1, debug)
 
 

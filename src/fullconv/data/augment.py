@@ -1,4 +1,5 @@
-"""What a training crop looks like: scale, crop, mirror, colour. Road: data. In: a photo and its label map, a generator. Out: tensors.
+"""What a training crop looks like: scale, crop, mirror, colour. Road: data. In: a photo and its label map, a
+generator. Out: tensors.
 
 Geometry and colour are drawn from the generator given, so a crop is a function of (seed, epoch, index) alone.
 """
@@ -124,7 +125,9 @@ def _pixel_of_a_class(
 
 
 def _cut(x: Tensor, box: tuple[int, int, int, int], size: tuple[int, int], *, fill: int | None) -> Tensor:
-    """Cut the box out of (C, H, W) and bring it to `size`; photos (fill None) smoothly on mid-grey, label maps by nearest."""
+    """Cut the box out of (C, H, W) and bring it to `size`; photos (fill None) smoothly on mid-grey, label maps by
+    nearest.
+    """
     top, left, height, width = box
     rows, columns = x.shape[-2:]
     before, after = (max(0, -top), max(0, -left)), (max(0, top + height - rows), max(0, left + width - columns))

@@ -1,6 +1,7 @@
 """Batches in an order that is a function of (seed, epoch, index). Road: data, between samples and training.
 
-In: anything that gives item (epoch, index). Out: batches, made ahead in worker processes so that the network never waits.
+In: anything that gives item (epoch, index). Out: batches, made ahead in worker processes so that the network never
+waits.
 """
 
 from __future__ import annotations
@@ -111,7 +112,8 @@ def batches(
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield the batches of steps first_step + 1 to last_step: (N, 3, h, w) uint8 and the stacked targets.
 
-    Step s holds positions (s - 1) * batch to s * batch - 1 of the run: a resumed run sees what an uninterrupted one sees.
+    Step s holds positions (s - 1) * batch to s * batch - 1 of the run: a resumed run sees what an uninterrupted one
+    sees.
     """
     positions = range(first_step * batch, last_step * batch)
     loader = DataLoader(
@@ -122,5 +124,4 @@ def batches(
         prefetch_factor=4 if workers else None,
         generator=torch.Generator().manual_seed(0),  # keeps the loader from drawing on the global generator
     )
-    for x, y in loader:
-        yield x, y
+    yield from loader

@@ -1,8 +1,10 @@
-"""The sharp head: for the best result rather than the published one. Road: nets, on a converted classifier. In: taps. Out: scores.
+"""The sharp head: for the best result rather than the published one. Road: nets, on a converted classifier. In:
+taps. Out: scores.
 
-FCN's two weaknesses are met where they arise: edges, by feature (not score) skips down to stride 2; pixels classified with no
-regard to each other, by context at the coarsest stride and a spatial convolution after every skip. Maps are brought to the
-next finer grid at the place where the geometry says their cells lie, never by the half-pixel rule of thumb.
+FCN's two weaknesses are met where they arise: edges, by feature (not score) skips down to stride 2; pixels
+classified with no
+regard to each other, by context at the coarsest stride and a spatial convolution after every skip. Maps are brought
+to the next finer grid at the place where the geometry says their cells lie, never by the half-pixel rule of thumb.
 """
 
 from __future__ import annotations
@@ -142,7 +144,9 @@ class Sharp(nn.Module):
         self.head = head
 
     def forward(self, photos: Tensor) -> Tensor:
-        """The photo is extended below and to the right to a multiple of the coarsest stride, and the scores are cut back."""
+        """The photo is extended below and to the right to a multiple of the coarsest stride, and the scores are cut
+        back.
+        """
         height, width = photos.shape[2:]
         coarsest = self.head.taps[-1].stride
         padded = F.pad(photos, (0, -width % coarsest, 0, -height % coarsest))

@@ -1,4 +1,6 @@
-"""What this machine does in a second: whole training steps, timed. Road: train, before the plan. In: a network. Out: Measured."""
+"""What this machine does in a second: whole training steps, timed. Road: train, before the plan. In: a network.
+Out: Measured.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ ROWS = len(COMBINATIONS) + len(BATCHES)
 
 
 def measure_machine(network: nn.Module, *, crop: tuple[int, int], classes: int, recipe: Recipe) -> Iterator[Measured]:
-    """Time whole training steps of `network` (which is changed by it): COMBINATIONS on smaller crops, then BATCHES of the best.
+    """Time whole training steps of `network` (which is changed by it): COMBINATIONS on smaller crops, then BATCHES
+    of the best.
 
     Args:
         network: (N, 3, H, W) -> (N, K, H, W).

@@ -57,7 +57,9 @@ def read_checkpoint(
 
 
 def _laid_like(parameter: Tensor, tensor: Tensor) -> Tensor:
-    """The tensor in the parameter's memory layout: fused optimisers walk both in memory order, whatever their strides say."""
+    """The tensor in the parameter's memory layout: fused optimisers walk both in memory order, whatever their
+    strides say.
+    """
     return tensor if tensor.shape != parameter.shape else torch.empty_like(parameter).copy_(tensor)
 
 

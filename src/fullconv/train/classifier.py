@@ -1,4 +1,5 @@
-"""Train the classifier. Road: train, before surgery. In: class folders, or windows cut from samples. Out: one record a step.
+"""Train the classifier. Road: train, before surgery. In: class folders, or windows cut from samples. Out: one
+record a step.
 
 From class folders an image has one class; a window cut from a sample has every class that covers enough of it.
 """

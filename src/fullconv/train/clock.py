@@ -22,7 +22,9 @@ class Clock:
     seconds: Mapping[str, float]
 
     def seconds_left(self, stage: str) -> float:
-        """For this stage from now on, if it and the later ones share what is left as the plan says; at least one second."""
+        """For this stage from now on, if it and the later ones share what is left as the plan says; at least one
+        second.
+        """
         names = list(self.seconds)
         later = sum(self.seconds[name] for name in names[names.index(stage) + 1 :])
         return max(

@@ -1,18 +1,19 @@
-"""The training loop, a generator that belongs to the caller. Road: train. In: a network, a source, a recipe. Out: one record a step.
+"""The training loop, a generator that belongs to the caller. Road: train. In: a network, a source, a recipe. Out:
+one record a step.
 
-Two runs with the same seed, recipe and number of threads are equal bit for bit on the CPU, whether or not one of them was
-stopped and resumed: data order and crops are functions of (seed, epoch, index), dropout of (seed, step), and the checkpoint
-holds the rest.
+Two runs with the same seed, recipe and number of threads are equal bit for bit on the CPU, stopped and resumed or
+not: data order and crops are functions of (seed, epoch, index), dropout of (seed, step), and the checkpoint holds the
+rest.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, ContextManager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -108,7 +109,7 @@ def training_steps(
         until: stop after this step, with a checkpoint; the next call goes on from there.
     Raises: TrainingError if the loss is not a number, flat, or one class is everywhere.
 
-    Example: `for step in training_steps(net, samples.train, recipe=recipe("modern"), checkpoint=path): print(step.loss)`
+    Example: `for step in training_steps(net, samples.train, recipe=recipe("modern")): print(step.loss)`
     """
     yield from optimise(
         net, _segmentation_task(net, samples, recipe, seed), recipe, seed=seed, checkpoint=checkpoint, until=until
@@ -183,7 +184,9 @@ def optimise(
 
 
 def _key(network: nn.Module, recipe: Recipe, seed: int) -> str:
-    """Names what is being trained: a checkpoint of anything else is not taken up. The number of steps may be planned again."""
+    """Names what is being trained: a checkpoint of anything else is not taken up. The number of steps may be
+    planned again.
+    """
     shapes = {name: list(tensor.shape) for name, tensor in network.state_dict().items()}
     return content_hash(recipe.to_json() | {"steps": None}, seed, shapes)
 
@@ -238,7 +241,7 @@ def prepared(photos: Tensor, preparation: Preparation) -> Tensor:
     return (ordered.float() - mean) * scale
 
 
-def autocast(precision: str, device: torch.device) -> ContextManager[Any]:
+def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
     """bf16 where the recipe asks for it."""
     return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 

@@ -29,7 +29,9 @@ def softmax_loss(scores: Tensor, labels: Tensor, *, void: int, weights: Tensor |
 
 
 def focal_loss(scores: Tensor, labels: Tensor, *, void: int, weights: Tensor | None, reduction: str) -> Tensor:
-    """Softmax loss with pixels that are already right counted less, by (1 - p)^2. Source: Lin et al. 2017, equation 4."""
+    """Softmax loss with pixels that are already right counted less, by (1 - p)^2. Source: Lin et al. 2017, equation
+    4.
+    """
     per_pixel = F.cross_entropy(scores, labels, ignore_index=void, reduction="none")
     known = labels != void
     focus = (1 - torch.exp(-per_pixel.detach())) ** 2

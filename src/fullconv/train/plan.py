@@ -1,7 +1,8 @@
-"""The plan: crop, batch, precision, stages, steps, each with its reason. Road: train, before the first step. Knows no torch.
+"""The plan: crop, batch, precision, stages, steps, each with its reason. Road: train, before the first step. Knows
+no torch.
 
-In: the fingerprint of the samples, a micro-benchmark of this machine, the minutes given. Out: decisions, written to plan.json
-before the first step that uses them and read back on resume, so that a resumed run follows the same plan.
+In: the fingerprint of the samples, a micro-benchmark of this machine, the minutes given. Out: decisions, written to
+plan.json before the first step that uses them and read back on resume, so that a resumed run follows the same plan.
 """
 
 from __future__ import annotations
@@ -180,7 +181,10 @@ def plan_balance(shares: Sequence[float]) -> Decision:
     return Decision(
         "class_weights",
         weights,
-        f"(1 / share of pixels)^{BALANCE}, mean 1, if the largest class has over {UNBALANCED:.0f} times the pixels of the smallest",
+        (
+            f"(1 / share of pixels)^{BALANCE}, mean 1, if the largest class has over {UNBALANCED:.0f} times the "
+            "pixels of the smallest"
+        ),
         f"the largest class has {ratio:.0f} times the pixels of the smallest",
         FROM_PYTHON,
     )
@@ -197,7 +201,8 @@ def plan_machine(rows: Sequence[Measured], recipe: Recipe) -> list[Decision]:
     fastest = max(sizes, key=lambda row: row.images_per_second)
     batch = fastest if fastest.images_per_second > 1.15 * usual.images_per_second else usual
     said_sizes = "; ".join(
-        f"batch {row.batch}: {row.images_per_second:.1f}, {row.activation_bytes / 1e9:.2f} GB kept for the backward pass"
+        f"batch {row.batch}: {row.images_per_second:.1f}, {row.activation_bytes / 1e9:.2f} GB kept for the "
+        "backward pass"
         for row in sizes
     )
     return [
@@ -240,7 +245,10 @@ def _workers(question: Question) -> Decision:
     return Decision(
         "workers",
         1 if question.device == "cpu" else max(1, min(8, question.cores - 1)),
-        "processes that make batches ahead: 1 where the network itself uses every core; beside a GPU all cores but one, at most 8",
+        (
+            "processes that make batches ahead: 1 where the network itself uses every core; beside a GPU all cores "
+            "but one, at most 8"
+        ),
         f"{question.cores} cores, the network runs on {question.device}",
         FROM_PYTHON,
     )

@@ -1,7 +1,8 @@
 """Recipes: all that fixes a stage's training. Road: train. Knows no torch.
 
-paper              Long, Shelhamer, Darrell 2015, 4.3, and the authors' solvers: one whole photo a step, momentum 0.99, summed
-                   loss, rate 1e-10 (32s), 1e-12 (16s), 1e-14 (8s), weight decay 5e-4, biases at twice the rate, no decay.
+paper              Long, Shelhamer, Darrell 2015, 4.3, and the authors' solvers: one whole photo a step, momentum
+                   0.99, summed loss, rate 1e-10 (32s), 1e-12 (16s), 1e-14 (8s), weight decay 5e-4, biases at twice
+                   the rate without decay.
 paper-accumulated  the older way: 20 photos accumulated, momentum 0.9, mean loss, rate 1e-4.
 modern             AdamW, warm-up and cosine, crops, bf16 where faster, running mean of the weights.
 """
@@ -144,8 +145,9 @@ def for_stage(base: Recipe, stage: str) -> Recipe:
 def with_reduction(base: Recipe, reduction: str, *, pixels: float) -> Recipe:
     """The same steps with the loss reduced the other way.
 
-    A summed loss has `pixels` times the gradient of the mean one, so the rate of SGD is divided by that number (and weight
-    decay multiplied, so that decay a step stays the same). AdamW does not see the size of the gradient: only the word changes.
+    A summed loss has `pixels` times the gradient of the mean one, so the rate of SGD is divided by that number (and
+    weight decay multiplied, so that decay a step stays the same). AdamW does not see the size of the gradient: only
+    the word changes.
 
     Args:
         base: the recipe.

@@ -1,6 +1,7 @@
 """One stage of the road: train, journal, plan once more after the first tenth, and know what is finished. Road: train.
 
-In: something that yields steps. Out: the same steps, and in the stage's folder stage.json, journal.jsonl, checkpoint.safetensors.
+In: something that yields steps. Out: the same steps, and in the stage's folder stage.json, journal.jsonl,
+checkpoint.safetensors.
 A stage whose checkpoint is at its last step is finished: running it again takes the weights up and does no step.
 """
 
@@ -37,7 +38,8 @@ class Stage:
         folder: RUN/name.
         key: content hash of all that decides the stage; what lies in the folder under another key is thrown away.
         recipe: with the steps as first planned.
-        seconds_left: how long this stage may still take, asked once, after its first tenth; None keeps the steps as they are.
+        seconds_left: how long this stage may still take, asked once, after its first tenth; None keeps the steps as
+            they are.
     """
 
     name: str

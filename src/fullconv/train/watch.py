@@ -1,4 +1,6 @@
-"""Tell early that training fails, and why. Road: train, inside the loop. In: scores and targets of each step. Out: an error or nothing."""
+"""Tell early that training fails, and why. Road: train, inside the loop. In: scores and targets of each step. Out:
+an error or nothing.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +13,15 @@ from torch import Tensor
 from fullconv.base.errors import TrainingError
 
 SEEN_STEPS = 20  # what the watch remembers
+LEAST_MISSED = 0.02  # share of pixels of other classes from which one class everywhere is a failure
 SPARSE = 16  # one pixel in 16 x 16 tells enough
 
 
 class Watch:
     """Looks at every step; judges once, after a third of the steps.
 
-    Not a number stops at once. After a third: a loss no lower than guessing by class shares is flat; one class everywhere,
-    where the label maps hold others, is all-background.
+    Not a number stops at once. After a third: a loss no lower than guessing by class shares is flat; one class
+    everywhere, where the label maps hold others, is all-background.
     """
 
     def __init__(self, *, steps: int, classes: int, void: int, weights: Tensor | None) -> None:
@@ -61,11 +64,12 @@ class Watch:
         truth, guess = (torch.stack([seen[i] for seen in self._seen]).sum(0) for i in (1, 2))  # type: ignore[misc]
         if truth.sum() == 0:
             return
-        if (guess > 0).sum() == 1 and truth[guess == 0].sum() > 0.02 * truth.sum():
+        missed = float(truth[guess == 0].sum() / truth.sum())
+        if (guess > 0).sum() == 1 and missed > LEAST_MISSED:
             raise TrainingError(
                 "the network must tell more than one class after a third of its steps",
-                f"every pixel is called class {int(guess.argmax())}; {float(truth[guess == 0].sum() / truth.sum()):.0%} are others",
-                "--recipe modern (it balances the classes), more --minutes, or check the label maps: fullconv data show DATA",
+                f"every pixel is called class {int(guess.argmax())}; {missed:.0%} are others",
+                "--recipe modern (it balances the classes), or look at the samples: fullconv data show DATA",
             )
         chance = self._chance(truth)
         if loss > 0.98 * chance:
