@@ -214,7 +214,8 @@ def own(head: str = "fcn8s", kind: str = "residual") -> SegmentationNet:
 
 
 @pytest.mark.parametrize(
-    ("head", "kind"), [("fcn8s", "residual"), ("fcn32s", "tf_same"), ("fcn4s", "patches"), ("sharp", "vgg")]
+    ("head", "kind"),
+    [("fcn8s", "residual"), ("fcn32s", "tf_same"), ("fcn4s", "patches"), ("sharp", "vgg"), ("sharp", "tf_same")],
 )
 def test_a_users_own_network_loads_without_its_code(head: str, kind: str, tmp_path: Path) -> None:
     net = own(head, kind)
