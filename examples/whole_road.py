@@ -36,7 +36,7 @@ def main(data: Path, out: Path, *, steps: int) -> None:
 
     # Stage by stage: each starts from the last.
     net = None
-    backbone = {"name": classifier.name, "classes": classifier.classes}
+    backbone = {"name": classifier.name, "classes": len(names)}
     shared = {"label_space": samples.label_space, "preparation": classifier.preparation, "backbone": backbone}
     for build in (fc.fcn32s, fc.fcn16s, fc.fcn8s):
         net = build(converted, **shared, start=net)

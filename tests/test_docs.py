@@ -30,6 +30,11 @@ def prose_of(text: str) -> str:
     return re.sub(r"```.*?```|`[^`\n]*`", "", text, flags=re.DOTALL)
 
 
+def blocks_of(text: str) -> list[tuple[str, str]]:
+    """(language, code) of every code block."""
+    return re.findall(r"^```(\w*)\n(.*?)^```", text, flags=re.DOTALL | re.MULTILINE)
+
+
 def links_of(text: str) -> list[str]:
     return re.findall(r"\]\(([^)\s]+)\)", prose_of(text))
 
@@ -67,8 +72,8 @@ def commands(group: click.Group = cli, path: str = "") -> dict[str, click.Comman
 
 def commands_in(text: str) -> set[tuple[str, ...]]:
     """The words after `fullconv` wherever it is typed in code: ("data", "show"), ("run",) ..."""
-    code = re.findall(r"```(?:sh)?\n(.*?)```|`([^`\n]+)`", text, flags=re.DOTALL)
-    lines = [line for block in code for part in block for line in part.splitlines()]
+    code = [block for kind, block in blocks_of(text) if kind in ("", "sh")] + re.findall(r"`([^`\n]+)`", text)
+    lines = [line for block in code for line in block.splitlines()]
     # a command stands at the start of a line or after && and is followed by a lower-case word
     typed = [re.findall(r"(?:^|&& )fullconv ([a-z]+)(?: ([a-z]+)\b)?", line.strip()) for line in lines]
     return {tuple(word for word in words if word) for found in typed for words in found}
@@ -133,8 +138,7 @@ def test_options_in_the_documents_exist() -> None:
 
 
 def test_the_readme_gives_exactly_two_commands_to_set_up() -> None:
-    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
-    assert [block.strip() for block in blocks] == list(TWO_COMMANDS)
+    assert [block.strip() for kind, block in blocks_of(README) if kind == "sh"] == list(TWO_COMMANDS)
 
 
 def test_ci_runs_what_the_readme_gives() -> None:
@@ -144,7 +148,7 @@ def test_ci_runs_what_the_readme_gives() -> None:
 
 
 def test_the_tree_in_the_readme_is_the_tree() -> None:
-    block = next(part for part in re.findall(r"```\n(.*?)```", README, flags=re.DOTALL) if "src/fullconv/" in part)
+    block = next(part for _, part in blocks_of(README) if "src/fullconv/" in part)
     inside = re.findall(r"^  (\S+)", block, flags=re.MULTILINE)
     there = {path.name + ("/" if path.is_dir() else "") for path in (ROOT / "src" / "fullconv").iterdir()}
     assert set(inside) <= there

@@ -1,7 +1,7 @@
 """fullconv: from a folder of photos and label maps to a measured segmenter.
 
-The public names, by station of the road. Importing fullconv imports neither torch nor matplotlib until a name needs
-them.
+The public names, by station of the road. Importing fullconv imports no torch
+until a name needs it.
 """
 
 from __future__ import annotations
