@@ -19,7 +19,13 @@ FOLDER = click.Path(path_type=Path)
 @click.command("evaluate")
 @click.argument("bundle", type=FOLDER)
 @click.argument("data", type=FOLDER)
-@click.option("--split", type=click.Choice(["train", "val", "test", "all"]), default="val", show_default=True)
+@click.option(
+    "--split",
+    type=click.Choice(["train", "val", "test", "all"]),
+    default="val",
+    show_default=True,
+    help="Which samples to measure on.",
+)
 @click.option("--against", metavar="BUNDLE2", type=FOLDER, help="Compare with another bundle, paired by photo.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 def command(bundle: Path, data: Path, split: str, against: Path | None, as_json: bool) -> None:

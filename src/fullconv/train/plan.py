@@ -24,6 +24,7 @@ REPORT_SECONDS = 12.0
 KEPT_FREE = 0.01  # share of the minutes that no step is planned into
 UNBALANCED = 10.0  # largest over smallest share of pixels from which classes are balanced
 BALANCE = 0.35  # power of 1 / share in the loss: 1 lets rare classes spread, 0 forgets them
+CLASS_AWARE = 0.2  # half of the crops, beside the weights, balances twice: docs/log.md
 DATA_SHARE = 0.1  # of a step's time, for cutting and varying the crops: planned again after the first tenth
 STAGE_SHARES = {"32s": 0.5, "16s": 0.25, "8s": 0.25, "4s": 0.2}
 CLASSIFIER_SHARE = {"class folders": 0.2, "windows": 0.08}
@@ -234,8 +235,8 @@ def _class_aware(weights: Sequence[float]) -> Decision:
     found = "classes are balanced" if weights else "classes are not balanced"
     return Decision(
         "class_aware",
-        0.5 if weights else 0.0,
-        "half of the crops are laid over a rare class where classes are balanced",
+        CLASS_AWARE if weights else 0.0,
+        f"{CLASS_AWARE:.0%} of the crops are laid over a rare class where classes are balanced",
         found,
         FROM_PYTHON,
     )
