@@ -15,7 +15,7 @@ from torch import nn
 
 from fullconv.train.loop import autocast
 from fullconv.train.optimiser import build_optimiser
-from fullconv.train.plan import COMBINATIONS, GRID, Measured
+from fullconv.train.plan import COMBINATIONS, Measured
 from fullconv.train.recipe import Recipe
 
 BATCHES = (4, 8, 16)
@@ -24,21 +24,20 @@ ROWS = len(COMBINATIONS) + len(BATCHES)
 
 
 def measure_machine(network: nn.Module, *, crop: tuple[int, int], classes: int, recipe: Recipe) -> Iterator[Measured]:
-    """Time whole training steps of `network` (which is changed by it): COMBINATIONS on smaller crops, then BATCHES
+    """Time whole training steps of `network` (which is changed by it): COMBINATIONS, then BATCHES
     of the best.
 
     Args:
         network: (N, 3, H, W) -> (N, K, H, W).
-        crop: what training will see; the combinations are told apart at two thirds of it.
+        crop: what training will see.
         classes: K.
         recipe: gives the optimiser.
     Returns: ROWS rows, in some ten seconds on 2 cores.
     """
-    smaller = (max(GRID, 2 * crop[0] // 3 // GRID * GRID), max(GRID, 2 * crop[1] // 3 // GRID * GRID))
     rows = []
     for precision, channels_last in COMBINATIONS:
         how = replace(recipe, precision=precision, channels_last=channels_last, batch=BATCHES[0])
-        rows.append(_measured(network, how, smaller, classes))
+        rows.append(_measured(network, how, crop, classes))
         yield rows[-1]
     best = max(rows, key=lambda row: row.images_per_second)
     for batch in BATCHES:
