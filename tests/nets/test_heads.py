@@ -214,6 +214,17 @@ def test_the_papers_crops_and_kernels_on_vgg16_are_derived_from_its_own_layers()
         assert network.body.taps[-1].offset == (Fraction(223, 2),) * 2  # fc7: fc6 and fc7 are in
 
 
+def test_the_papers_crop_on_alexnet_whose_fc6_stands_behind_a_dropout() -> None:
+    layers: list[nn.Module] = [nn.Conv2d(3, 4, 11, stride=4), nn.ReLU(), nn.MaxPool2d(3, 2)]
+    layers += [nn.Conv2d(4, 4, 5, padding=2), nn.ReLU(), nn.MaxPool2d(3, 2)]
+    layers += [nn.Conv2d(4, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(3, 2)]
+    layers += [nn.Flatten(), nn.Dropout(), nn.Linear(4 * 6 * 6, 8), nn.ReLU(), nn.Dropout(), nn.Linear(8, 5)]
+    converted = convolutionalize(nn.Sequential(*layers).eval(), 227)
+    network = fcn32s(converted, label_space=SPACE, preparation=PREPARATION, alignment="paper").network
+    assert [axis.crops() for axis in network.axes] == [(18,)] * 2  # voc-fcn-alexnet
+    assert network.body.taps[-1].channels == 8  # fc6 is in
+
+
 def test_alignment_paper_pools_as_caffe_so_that_every_size_is_covered() -> None:
     net = built("fcn32s", "vgg", alignment="paper").eval()
     assert all(m.ceil_mode for m in net.network.body.modules() if isinstance(m, nn.MaxPool2d))

@@ -138,7 +138,10 @@ def before_scores(road: list[fx.Node], converted: Converted, *, through_fc: bool
     """The road up to the last map of the body: before the pooling or the first fully connected layer, or the last."""
     start = next((i for i, n in enumerate(road) if n.name in converted.head), len(road))
     layers = [i for i, n in enumerate(road) if i >= start and is_convolution(n)]
-    if through_fc and layers and layers[0] == start:
+    before_first = (
+        road[start : layers[0]] if layers else []
+    )  # AlexNet drops out before fc6; a pooling there ends the body
+    if through_fc and layers and not any(kind_of(node, owner(node)) == "pooling" for node in before_first):
         return road[: layers[-1]]
     return road[:start]
 
