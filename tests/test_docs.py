@@ -193,3 +193,8 @@ def test_every_decision_is_listed_and_says_what_it_must() -> None:
 def test_the_example_is_short() -> None:
     lines = (ROOT / "examples" / "whole_road.py").read_text(encoding="utf-8").splitlines()
     assert len(lines) < 60
+
+
+def test_the_numbers_are_made_from_the_results() -> None:
+    done = subprocess.run([sys.executable, ROOT / "scripts" / "numbers", "--check"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
