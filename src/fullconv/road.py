@@ -151,8 +151,10 @@ def run(asked: Asked, *, say: Callable[[str], None] = lambda _: None, baselines:
         rows.append(row)
     assert net is not None
     assert scores is not None
-    measured = read_json(asked.out / next(row["name"] for row in reversed(rows) if row["kept"]) / "scores.json")
-    save_bundle(net, asked.out / "bundle", recipe=plan.recipes[asked.head].to_json(), scores=measured)
+    kept = next(row for row in reversed(rows) if row["kept"])
+    how = replace(plan.recipes[kept["name"]], steps=kept["steps"])
+    measured = read_json(asked.out / kept["name"] / "scores.json")
+    save_bundle(net, asked.out / "bundle", recipe=how.to_json(), scores=measured)
     _write_run(this, rows, [_baseline(this, name) for name in baselines])
     return write_report(asked.out, _examples(net, this.samples.val, scores))
 

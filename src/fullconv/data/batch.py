@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol
 
 import numpy as np
@@ -53,6 +54,8 @@ class Cache:
 class Crops:
     """Source of augmented crops of samples: (3, h, w) uint8 and (h, w) int64."""
 
+    draws = "crop"  # the name under which the randomness of an item is drawn
+
     def __init__(self, samples: tuple[Sample, ...], how: Augmentation, *, seed: int) -> None:
         self.samples = samples
         self.how = how
@@ -66,7 +69,7 @@ class Crops:
         """The crop of sample `index` in `epoch`."""
         sample = self.samples[index]
         photo, labels = self._cache.read(index, sample)
-        rng = seeds.rng(self.seed, "crop", epoch, index)
+        rng = seeds.rng(self.seed, self.draws, epoch, index)
         return augment(photo, labels, self.how, void=sample.label_space.void, rng=rng)
 
 
@@ -78,7 +81,7 @@ class WholePhotos(Crops):
         photo, labels = self._cache.read(index, self.samples[index])
         x = torch.from_numpy(photo).permute(2, 0, 1)
         y = torch.from_numpy(labels.astype(np.int64))
-        mirrored = seeds.rng(self.seed, "crop", epoch, index).random() < self.how.mirror
+        mirrored = seeds.rng(self.seed, self.draws, epoch, index).random() < self.how.mirror
         return (x.flip(-1), y.flip(-1)) if mirrored else (x, y)
 
 
@@ -92,10 +95,12 @@ class Order:
     def at(self, position: int) -> tuple[int, int]:
         """(epoch, index) at `position`, counted over the whole run."""
         epoch, place = divmod(position, self.items)
-        return epoch, int(self._permutation(epoch)[place])
+        return epoch, int(_permutation(self.items, self.seed, epoch)[place])
 
-    def _permutation(self, epoch: int) -> NDArray[np.int64]:
-        return seeds.rng(self.seed, "order", epoch).permutation(self.items)
+
+@lru_cache(maxsize=2)  # a batch may reach into the next epoch
+def _permutation(items: int, seed: int, epoch: int) -> NDArray[np.int64]:
+    return seeds.rng(seed, "order", epoch).permutation(items)
 
 
 class _Positions(Dataset[tuple[Tensor, Tensor]]):

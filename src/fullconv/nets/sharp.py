@@ -2,9 +2,9 @@
 taps. Out: scores.
 
 FCN's two weaknesses are met where they arise: edges, by feature (not score) skips down to stride 2; pixels
-classified with no
-regard to each other, by context at the coarsest stride and a spatial convolution after every skip. Maps are brought
-to the next finer grid at the place where the geometry says their cells lie, never by the half-pixel rule of thumb.
+classified with no regard to each other, by context at the coarsest stride and a spatial convolution after every skip.
+Maps are brought to the next finer grid at the place where the geometry says their cells lie, never by the
+half-pixel rule of thumb.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ def sharp(
     """The sharp head on a converted classifier.
 
     Args:
-        converted: the classifier after surgery; its weights are shared, not copied.
+        converted: the classifier after surgery; it is copied, never changed.
         label_space: the K classes.
         preparation: what turns a photo into the network's input.
         backbone: {"name", "classes"} of the classifier, so that a bundle can build it anew.

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from fullconv.base import seeds
 from fullconv.base.images import read_photo
 from fullconv.data.augment import Augmentation, augment
-from fullconv.data.batch import Cache, Source
+from fullconv.data.batch import Crops, Source
 from fullconv.data.formats.class_folders import LabelledPhoto
 from fullconv.data.samples import Sample
 from fullconv.nets.classifiers import Classifier
@@ -59,25 +59,15 @@ class LabelledCrops:
         return x, torch.tensor(self.photos[index].label)
 
 
-class Windows:
+class Windows(Crops):
     """Source of windows of samples: (3, h, w) uint8 and (K,) float32, 1 where a class is in the window."""
 
-    def __init__(self, samples: tuple[Sample, ...], how: Augmentation, *, seed: int) -> None:
-        self.samples = samples
-        self.how = how
-        self.seed = seed
-        self._cache = Cache()
-
-    def __len__(self) -> int:
-        return len(self.samples)
+    draws = "window"
 
     def item(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
         """A window of sample `index` in `epoch`."""
-        sample = self.samples[index]
-        photo, labels = self._cache.read(index, sample)
-        rng = seeds.rng(self.seed, "window", epoch, index)
-        x, y = augment(photo, labels, self.how, void=sample.label_space.void, rng=rng)
-        return x, present(y, sample.label_space.size)
+        x, labels = super().item(epoch, index)
+        return x, present(labels, self.samples[index].label_space.size)
 
 
 def present(labels: Tensor, classes: int) -> Tensor:

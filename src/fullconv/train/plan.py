@@ -18,13 +18,13 @@ from fullconv.train.recipe import Recipe, for_stage, recipe
 SCHEMA = "fullconv.plan/1"
 GRID = 32
 COMBINATIONS = (("fp32", False), ("fp32", True), ("bf16", False), ("bf16", True))  # precision, channels-last
-LARGEST_CROP = 320  # beyond it an image costs more and the score does not rise: docs/log.md
+LARGEST_CROP = 320  # what the first runs used; larger ones are not compared yet
 REPLANNED_AFTER = 0.1  # share of a stage's steps
 REPORT_SECONDS = 12.0
 KEPT_FREE = 0.01  # share of the minutes that no step is planned into
 UNBALANCED = 10.0  # largest over smallest share of pixels from which classes are balanced
 BALANCE = 0.35  # power of 1 / share in the loss: 1 lets rare classes spread, 0 forgets them
-CLASS_AWARE = 0.2  # half of the crops, beside the weights, balances twice: docs/log.md
+CLASS_AWARE = 0.2  # a guess between 0 and 0.5, not compared at equal steps yet: docs/log.md
 DATA_SHARE = 0.1  # of a step's time, for cutting and varying the crops: planned again after the first tenth
 STAGE_SHARES = {"32s": 0.5, "16s": 0.25, "8s": 0.25, "4s": 0.2}
 CLASSIFIER_SHARE = {"class folders": 0.2, "windows": 0.08}
