@@ -27,6 +27,7 @@ __all__ = ["Body", "Tap", "body_of"]
 PICKS = {
     "last": "the last map of a stride: what the next downsampling (or block that begins with one) reads",
     "pooling": "the pooling that began the stride (the paper's pool3 and pool4 on VGG16); else the last map",
+    "block": "the last map of a stride that ends a block; what widens it for the scores (EfficientNet) is left out",
 }
 
 
@@ -70,7 +71,7 @@ def body_of(converted: Converted, strides: Sequence[int], *, through_fc: bool = 
         strides: for example (4, 8, 16, 32), in any order.
         through_fc: let the coarsest tap include the convolutions that were fully connected layers (fc6, fc7 of VGG16
             and AlexNet), all but the last, which gives the scores.
-        pick: one of PICKS, for all taps but the coarsest, which is always the last.
+        pick: one of PICKS; "pooling" is for all taps but the coarsest, which is then the last map.
     Returns: Body. It holds a copy of the weights.
     Raises: GeometryError naming the strides that there are; UsageError for an unknown `pick`.
     """
@@ -83,7 +84,7 @@ def body_of(converted: Converted, strides: Sequence[int], *, through_fc: bool = 
     traced = trace(converted.network, size)
     follower = places(traced, disagreement="span")
     road = before_scores(narrow_road(traced, follower), converted, through_fc=through_fc)
-    found = {s: choose(road, follower, s, pick="last" if s == step else pick) for s in wanted}
+    found = {s: choose(road, follower, s, pick="last" if s == step and pick == "pooling" else pick) for s in wanted}
     missing = [s for s, node in found.items() if node is None]
     if missing:
         there = sorted(s for s in {stride_of(n, follower) for n in road if n.op != "placeholder"} if s)
@@ -164,7 +165,8 @@ def choose(road: list[fx.Node], follower: Follower, stride: int, *, pick: str) -
     if pick == "pooling" and kind_of(maps[0], owner(maps[0])) == "pooling":
         return maps[0]
     if maps[-1] is road[-1]:
-        return maps[-1]
+        ends = [n for n in maps if blocks_of(n)] if pick == "block" else []
+        return (ends or maps)[-1]
     inside = next_block(maps[-1], follower, stride)
     outside = [n for n in maps if inside is None or inside not in blocks_of(n)]
     return (outside or maps)[-1]

@@ -1,8 +1,9 @@
 """The sharp head: for the best result rather than the published one. Road: nets, on a converted classifier. In:
 taps. Out: scores.
 
-FCN's two weaknesses are met where they arise: edges, by feature (not score) skips down to stride 2; pixels
-classified with no regard to each other, by context at the coarsest stride and a spatial convolution after every skip.
+FCN's two weaknesses are met where they arise: edges, by feature (not score) skips down to stride 4 and a correction
+of the scores at stride 2; pixels classified with no regard to each other, by context at the coarsest stride and
+spatial convolutions after the skips.
 Maps are brought to the next finer grid at the place where the geometry says their cells lie, never by the
 half-pixel rule of thumb.
 """
@@ -25,6 +26,7 @@ from fullconv.nets.surgery import Converted
 
 STRIDES = (2, 4, 8, 16, 32)
 
+FINE_STRIDE = 2  # up to here a map is looked at beside the pyramid, narrowly
 CONTEXT_CELLS = 9  # at stride 32 a window of 288 pixels: wide, and bounded, so that tiles can equal the whole
 
 
@@ -68,67 +70,103 @@ def lag_between(coarse: Tap, fine_stride: int, fine_offset: tuple[Fraction, Frac
     return y, x
 
 
-class Separable(nn.Sequential):
-    """Depthwise 3x3, pointwise, each normalised; C channels in and out."""
+class Added(nn.Module):
+    """Adds to a map what a layer makes of it; nothing at first, so that depth does not slow the start."""
 
-    def __init__(self, channels: int) -> None:
-        super().__init__(
-            nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.Conv2d(channels, channels, 1, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-        )
-
-
-class Context(nn.Module):
-    """Adds to each cell what a wide, bounded window round it holds."""
-
-    def __init__(self, channels: int) -> None:
+    def __init__(self, layer: nn.Sequential) -> None:
         super().__init__()
-        self.mix = nn.Sequential(
-            nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
-        )
+        self.layer = layer
+        last = layer[-1]
+        assert isinstance(last, nn.BatchNorm2d)
+        nn.init.zeros_(last.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) to the same."""
-        around = F.avg_pool2d(x, CONTEXT_CELLS, stride=1, padding=CONTEXT_CELLS // 2, count_include_pad=False)
-        return x + self.mix(around)  # type: ignore[no-any-return]
+        return x + self.layer(x)  # type: ignore[no-any-return]
+
+
+def mixed(channels: int) -> list[nn.Module]:
+    """A pointwise convolution, normalised."""
+    return [nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels)]
+
+
+def around(channels: int) -> nn.Conv2d:
+    """A depthwise 3x3 convolution: with `mixed` after it, a spatial convolution at a ninth of the cost."""
+    return nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+
+
+def context(channels: int) -> Added:
+    """Adds to each cell what a wide, bounded window round it holds."""
+    window = nn.AvgPool2d(CONTEXT_CELLS, stride=1, padding=CONTEXT_CELLS // 2, count_include_pad=False)
+    return Added(nn.Sequential(window, *mixed(channels)))
+
+
+def neighbours(channels: int) -> Added:
+    """Adds to each cell what its neighbours say."""
+    normed = [around(channels), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)]
+    return Added(nn.Sequential(*normed, *mixed(channels)))
 
 
 class SharpHead(nn.Module):
     """Taps, finest first, to full-size scores.
 
+    The pyramid sums 1x1 views of the taps from the coarsest to stride 4 (or the finest there is), where it is scored.
+    Where the body has a map of stride 2, a narrow branch looks at it beside the pyramid and corrects the scores there.
+    What is added on the way starts at zero: at the first step the head is a plain sum, which learns fastest.
+
     Args:
         taps: one a stride, finest first, each twice the stride of the one before.
         classes: K.
         width: channels of the pyramid.
-        fine_width: channels at the finest stride, where each channel costs most.
+        fine_width: channels at stride 2, where each channel costs most.
     """
 
     def __init__(self, taps: Sequence[Tap], *, classes: int, width: int = 96, fine_width: int = 32) -> None:
         super().__init__()
         self.taps = tuple(taps)
-        widths = [fine_width] + [width] * (len(taps) - 1)
-        self.laterals = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(tap.channels, wide, 1, bias=False), nn.BatchNorm2d(wide))
-            for tap, wide in zip(taps, widths, strict=True)
-        )
-        self.context = Context(width)
-        self.blocks = nn.ModuleList(Separable(wide) for wide in widths)
-        self.narrow = nn.Conv2d(width, fine_width, 1, bias=False)
-        self.score = nn.Conv2d(fine_width, classes, 1)
+        self.first = 1 if taps[0].stride <= FINE_STRIDE else 0  # where in `taps` the pyramid begins
+        pyramid = self.taps[self.first :]
+        self.laterals = nn.ModuleList(nn.Conv2d(tap.channels, width, 1) for tap in pyramid)
+        self.context = context(width)
+        self.blocks = nn.ModuleList(neighbours(width) for _ in pyramid[1:-1])
+        self.smooth = nn.Sequential(around(width), *mixed(width), nn.ReLU(inplace=True))
+        self.score = nn.Conv2d(width, classes, 1)
+        if self.first:
+            self.narrow = nn.Conv2d(width, fine_width, 1, bias=False)
+            self.fine = nn.Conv2d(taps[0].channels, fine_width, 1, bias=False)
+            self.detail = nn.Sequential(
+                nn.BatchNorm2d(fine_width),
+                nn.ReLU(inplace=True),
+                around(fine_width),
+                nn.BatchNorm2d(fine_width),
+                *mixed(fine_width),
+                nn.ReLU(inplace=True),
+            )
+            self.correct = nn.Conv2d(fine_width, classes, 1)
+            nn.init.zeros_(self.correct.weight)
+            nn.init.zeros_(self.correct.bias)  # type: ignore[arg-type]
 
     def forward(self, features: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """(N, C_i, h_i, w_i) each, finest first, and the photo's padded (H, W), to (N, K, H, W) scores."""
         last = len(self.taps) - 1
-        y = self.blocks[last](F.relu(self.context(self.laterals[last](features[last]))))
-        for i in range(last - 1, -1, -1):
-            if i == 0:
-                y = self.narrow(y)
-            y = self._to(y, i + 1, self.taps[i].stride, self.taps[i].offset, features[i].shape[2:])
-            y = self.blocks[i](F.relu(y + self.laterals[i](features[i])))
-        return self._to(self.score(y), 0, 1, (Fraction(0), Fraction(0)), size)
+        y = self.context(self._lateral(last, features))
+        for i in range(last - 1, self.first - 1, -1):
+            y = self._onto(i, y, features) + self._lateral(i, features)
+            if i > self.first:
+                y = self.blocks[i - self.first - 1](y)
+        y = self.smooth(y)
+        scores = self.score(y)
+        if self.first:
+            beside = self._onto(0, self.narrow(y), features) + self.fine(features[0])
+            scores = self._onto(0, scores, features) + self.correct(self.detail(beside))
+        return self._to(scores, 0, 1, (Fraction(0), Fraction(0)), size)
+
+    def _lateral(self, i: int, features: Sequence[Tensor]) -> Tensor:
+        return self.laterals[i - self.first](features[i])  # type: ignore[no-any-return]
+
+    def _onto(self, i: int, y: Tensor, features: Sequence[Tensor]) -> Tensor:
+        """From the grid of tap i + 1 to that of tap i."""
+        return self._to(y, i + 1, self.taps[i].stride, self.taps[i].offset, features[i].shape[2:])
 
     def _to(self, y: Tensor, i: int, stride: int, offset: tuple[Fraction, Fraction], size: Sequence[int]) -> Tensor:
         tap = self.taps[i]
@@ -171,7 +209,7 @@ def sharp(
         preparation: what turns a photo into the network's input.
         backbone: {"name", "classes"} of the classifier, so that a bundle can build it anew.
         width: channels of the pyramid.
-        fine_width: channels at the finest stride.
+        fine_width: channels at stride 2.
     Returns: a network for photos of any size.
     Raises: GeometryError if the backbone has not even maps of strides 16 and 32.
     """
@@ -189,7 +227,7 @@ def _body(converted: Converted) -> Body:
     """Taps at all of STRIDES that the backbone has, which may begin at 4 (ConvNeXt, AlexNet)."""
     for first in range(len(STRIDES) - 2):
         try:
-            return body_of(converted, STRIDES[first:])
+            return body_of(converted, STRIDES[first:], pick="block")
         except GeometryError:
             continue
-    return body_of(converted, STRIDES[-2:])
+    return body_of(converted, STRIDES[-2:], pick="block")
