@@ -71,6 +71,14 @@ def test_taps_have_the_strides_channels_and_offsets_that_geometry_gives(
     assert [t.stride for t in body.taps] == sorted(expected)
 
 
+@pytest.mark.parametrize(("name", "channels"), [("efficientnet_lite0", 320), ("mobilenet_v3_small", 96), ("vgg16", 64)])
+def test_what_widens_the_last_block_for_the_scores_is_left_out(
+    name: str, channels: int, converted: dict[str, Converted]
+) -> None:
+    """Without blocks (VGG16) the last map is taken."""
+    assert body_of(converted[name], [32], pick="block").taps[0].channels == channels
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_bodies_take_any_size(name: str, converted: dict[str, Converted]) -> None:
     body = body_of(converted[name], list(CASES[name][2])).eval()
@@ -167,4 +175,4 @@ def test_a_stride_that_is_not_there_is_an_error_that_names_those_that_are(conver
         body_of(converted["alexnet"], [2, 32])
     with pytest.raises(UsageError, match="last"):
         body_of(converted["resnet18"], [32], pick="first")
-    assert set(PICKS) == {"last", "pooling"}
+    assert set(PICKS) == {"last", "pooling", "block"}

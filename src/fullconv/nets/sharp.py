@@ -10,6 +10,7 @@ half-pixel rule of thumb.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from typing import Any
@@ -38,29 +39,28 @@ def bring(maps: Tensor, *, factor: int, lag: tuple[Fraction, Fraction], size: tu
         factor: stride of the maps over stride of the finer grid.
         lag: (y, x) where the centre of cell 0 lies, in cells of the finer grid; whole or half numbers.
         size: (H, W) of the finer grid.
-    Returns: (N, C, H, W); beyond the outer cells the outer values go on.
+    Returns: (N, C, H, W); beyond the outer cells the outer values go on, however far (AlexNet has fewer cells
+        than its strides cover).
     """
     if all(part == Fraction(factor - 1, 2) for part in lag) and size == (
         maps.shape[2] * factor,
         maps.shape[3] * factor,
     ):
         return F.interpolate(maps, size=size, mode="bilinear", align_corners=False)
-    if any(part.denominator != 1 for part in lag):
-        return _bring_half(maps, factor, lag, size)
-    before = [1 if part > 0 else 0 for part in lag]
-    after = [1 if part < factor - 1 else 0 for part in lag]
+    whole_lag = all(part.denominator == 1 for part in lag)  # else every lag is half-way, and so is the half-pixel rule
+    edge = Fraction(0) if whole_lag else Fraction(factor - 1, 2)  # where the first fine cell of a coarse one lies
+    before = [max(0, math.ceil((part - edge) / factor)) for part in lag]
+    after = [
+        max(0, math.ceil((fine - 1 - part - edge) / factor) - (cells - 1))
+        for part, fine, cells in zip(lag, size, maps.shape[2:], strict=True)
+    ]
     padded = F.pad(maps, (before[1], after[1], before[0], after[0]), mode="replicate")
-    fine = [(cells - 1) * factor + 1 for cells in padded.shape[2:]]
-    top, left = (ahead * factor - int(part) for ahead, part in zip(before, lag, strict=True))
-    whole = F.interpolate(padded, size=fine, mode="bilinear", align_corners=True)
-    return whole[:, :, top : top + size[0], left : left + size[1]]
-
-
-def _bring_half(maps: Tensor, factor: int, lag: tuple[Fraction, Fraction], size: tuple[int, int]) -> Tensor:
-    """Cells whose centres fall between two fine cells: the half-pixel rule, shifted by whole fine cells."""
-    padded = F.pad(maps, (1, 1, 1, 1), mode="replicate")
-    whole = F.interpolate(padded, scale_factor=factor, mode="bilinear", align_corners=False)
-    top, left = (int(Fraction(3 * factor - 1, 2) - part) for part in lag)
+    if whole_lag:
+        finer = [(cells - 1) * factor + 1 for cells in padded.shape[2:]]
+        whole = F.interpolate(padded, size=finer, mode="bilinear", align_corners=True)
+    else:
+        whole = F.interpolate(padded, scale_factor=factor, mode="bilinear", align_corners=False)
+    top, left = (int(ahead * factor + edge - part) for ahead, part in zip(before, lag, strict=True))
     return whole[:, :, top : top + size[0], left : left + size[1]]
 
 

@@ -23,7 +23,7 @@ REPLANNED_AFTER = 0.1  # share of a stage's steps
 REPORT_SECONDS = 12.0
 KEPT_FREE = 0.01  # share of the minutes that no step is planned into
 UNBALANCED = 10.0  # largest over smallest share of pixels from which classes are balanced
-BALANCE = 0.35  # power of 1 / share in the loss: 1 lets rare classes spread, 0 forgets them
+BALANCE = 0.2  # power of 1 / share in the loss: 1 lets rare classes spread, 0 forgets them; docs/log.md
 CLASS_AWARE = 0.2  # a guess between 0 and 0.5, not compared at equal steps yet: docs/log.md
 DATA_SHARE = 0.1  # of a step's time, for cutting and varying the crops: planned again after the first tenth
 STAGE_SHARES = {"32s": 0.5, "16s": 0.25, "8s": 0.25, "4s": 0.2}
@@ -171,7 +171,7 @@ def plan_crop(fingerprint: Fingerprint) -> Decision:
 
 
 def plan_balance(shares: Sequence[float]) -> Decision:
-    """Class weights of the loss: (1 / share)^0.35, mean 1, where classes are unbalanced; else none."""
+    """Class weights of the loss: (1 / share)^BALANCE, mean 1, where classes are unbalanced; else none."""
     present = [share for share in shares if share > 0]
     ratio = max(present) / min(present)
     weights: list[float] = []
