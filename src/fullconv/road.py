@@ -354,11 +354,12 @@ def _stage(
     net = _build(name, classifier, converted, this.samples, start)
     folder = _train(this, plan, name, partial(training_steps, net, this.samples.train, seed=this.asked.seed), clock)
     scores = _measured(net, this.samples.val, folder)
+    again = stage_record(folder)["replanned"]
     low, high = scores.mean_iou_interval
     row: dict[str, Any] = {
         "name": name,
         "seconds": round(seconds_spent(folder), 1),
-        "steps": stage_record(folder)["replanned"] or plan.recipes[name].steps,
+        "steps": again[-1]["steps"] if again else plan.recipes[name].steps,
         "mean_iou": scores.mean_iou,
         "interval": [low, high],
         "kept": True,

@@ -118,7 +118,8 @@ def test_shares_add_up() -> None:
 
 
 def test_planning_again_fills_what_is_left() -> None:
-    assert plan_again(10, [1.0, 2.0, 50.0], 100.0) == 60
+    assert plan_again(10, [1.0, 2.0, 3.0], 100.0) == 60
+    assert plan_again(10, [1.0, 2.0, 50.0], 90.0) == 40, "a stall counts as three usual steps"
 
 
 def test_the_clock_shares_what_is_left_with_later_stages() -> None:

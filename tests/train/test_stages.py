@@ -1,4 +1,4 @@
-"""A stage plans once more after its first tenth, writes that down first, and follows it when it goes on."""
+"""A stage plans again on the way, writes that down first, and follows it when it goes on."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("short")
-def test_the_second_plan_is_kept_and_the_journal_is_whole(scenes: SampleSet, tmp_path: Path) -> None:
+def test_the_later_plans_are_kept_and_the_journal_is_whole(scenes: SampleSet, tmp_path: Path) -> None:
     net = tiny_net(scenes.label_space)
     done = list(stage_steps(stage(tmp_path), steps_of(scenes, net)))  # type: ignore[arg-type]
     assert [step.step for step in done] == list(range(1, 8))
-    assert stage_record(tmp_path)["replanned"] == 7
-    assert "are left" in stage_record(tmp_path)["replanned_because"]
+    again = stage_record(tmp_path)["replanned"]
+    assert [(one["after"], one["steps"]) for one in again] == [(2, 7), (4, 7)]
+    assert all("are left" in one["because"] for one in again)
     assert [line["step"] for line in read_journal(tmp_path / "journal.jsonl")] == list(range(1, 8))
 
 

@@ -19,13 +19,14 @@ SCHEMA = "fullconv.plan/1"
 GRID = 32
 COMBINATIONS = (("fp32", False), ("fp32", True), ("bf16", False), ("bf16", True))  # precision, channels-last
 LARGEST_CROP = 320  # what the first runs used; larger ones are not compared yet
-REPLANNED_AFTER = 0.1  # share of a stage's steps
+REPLANNED_AFTER = (0.1, 0.5)  # shares of a stage's steps: a machine may grow slower or quiet on the way
+STALL = 3.0  # a step counts at most so many times the median: one stall says nothing of the rest
 REPORT_SECONDS = 12.0
 KEPT_FREE = 0.01  # share of the minutes that no step is planned into
 UNBALANCED = 10.0  # largest over smallest share of pixels from which classes are balanced
 BALANCE = 0.2  # power of 1 / share in the loss: 1 lets rare classes spread, 0 forgets them; docs/log.md
 CLASS_AWARE = 0.2  # a guess between 0 and 0.5, not compared at equal steps yet: docs/log.md
-DATA_SHARE = 0.1  # of a step's time, for cutting and varying the crops: planned again after the first tenth
+DATA_SHARE = 0.1  # of a step's time, for cutting and varying the crops: planned again on the way
 STAGE_SHARES = {"32s": 0.5, "16s": 0.25, "8s": 0.25, "4s": 0.2}
 CLASSIFIER_SHARE = {"class folders": 0.2, "windows": 0.08}
 CLASSIFIER_BATCH = 16
@@ -289,7 +290,7 @@ def _steps(
     for stage, seconds in plan_seconds(question.stages, seconds=for_training, classifier_share=share).items():
         each = _pixels_a_step(stage, question, seen, crop, batch, window) / pixels_a_second
         evidence = f"{each:.2f} s a step, from {speed:.1f} crops a second"
-        rule = "seconds over the measured time of a step; planned again after the first tenth"
+        rule = "seconds over the measured time of a step; planned again after a tenth and a half"
         decisions += [
             Decision(
                 f"{stage}.seconds",
@@ -329,10 +330,11 @@ def plan_again(done: int, step_seconds: Sequence[float], seconds_left: float) ->
 
     Args:
         done: steps done.
-        step_seconds: what each of them took.
+        step_seconds: what the last of them took, each.
         seconds_left: for the rest of the stage.
     """
-    return done + max(1, int(seconds_left / statistics.median(step_seconds)))
+    most = STALL * statistics.median(step_seconds)
+    return done + max(1, int(seconds_left / statistics.fmean(min(one, most) for one in step_seconds)))
 
 
 def to_json(

@@ -1,4 +1,4 @@
-"""One stage of the road: train, journal, plan once more after the first tenth, and know what is finished. Road: train.
+"""One stage of the road: train, journal, plan again on the way, and know what is finished. Road: train.
 
 In: something that yields steps. Out: the same steps, and in the stage's folder stage.json, journal.jsonl,
 checkpoint.safetensors.
@@ -20,7 +20,7 @@ from fullconv.train.loop import Step
 from fullconv.train.plan import REPLANNED_AFTER, plan_again
 from fullconv.train.recipe import Recipe
 
-SCHEMA = "fullconv.stage/1"
+SCHEMA = "fullconv.stage/2"
 
 
 class Steps(Protocol):
@@ -38,7 +38,7 @@ class Stage:
         folder: RUN/name.
         key: content hash of all that decides the stage; what lies in the folder under another key is thrown away.
         recipe: with the steps as first planned.
-        seconds_left: how long this stage may still take, asked once, after its first tenth; None keeps the steps as
+        seconds_left: how long this stage may still take, asked where it is planned again; None keeps the steps as
             they are.
     """
 
@@ -56,14 +56,14 @@ def stage_steps(stage: Stage, steps: Steps) -> Iterator[Step]:
     journal = _journal(stage, checkpoint)
     try:
         recipe = stage.recipe
-        if stage.seconds_left:
-            tenth = max(1, round(REPLANNED_AFTER * recipe.steps))
-            for step in steps(recipe=recipe, checkpoint=checkpoint, until=tenth):
+        for i, share in enumerate(REPLANNED_AFTER if stage.seconds_left else ()):
+            done = max(1, round(share * recipe.steps))
+            for step in steps(recipe=recipe, checkpoint=checkpoint, until=done):
                 journal.write(step.to_json())
                 yield step
-            if record["replanned"] is None:
-                _plan_the_rest(stage, record, tenth)
-            recipe = replace(recipe, steps=record["replanned"])
+            if len(record["replanned"]) == i:
+                _plan_the_rest(stage, record)
+            recipe = replace(recipe, steps=record["replanned"][i]["steps"])
         for step in steps(recipe=recipe, checkpoint=checkpoint, until=None):
             journal.write(step.to_json())
             yield step
@@ -71,20 +71,29 @@ def stage_steps(stage: Stage, steps: Steps) -> Iterator[Step]:
         journal.close()
 
 
-def _plan_the_rest(stage: Stage, record: dict[str, Any], done: int) -> None:
-    """Plan the steps once more, by what the first tenth took; written down before the first step that uses it."""
+def _plan_the_rest(stage: Stage, record: dict[str, Any]) -> None:
+    """Plan the steps again, by what those since the last plan took; written down before the first step that uses
+    it.
+    """
     assert stage.seconds_left
     seconds = [float(line["seconds"]) for line in read_journal(stage.folder / "journal.jsonl")]
-    left = stage.seconds_left()
-    record["replanned"] = plan_again(done, seconds, left)
-    record["replanned_because"] = (
-        f"the first {done} steps took {sum(seconds):.0f} s; {left:.0f} s are left for this stage"
+    done, left = len(seconds), stage.seconds_left()
+    since = record["replanned"][-1]["after"] if record["replanned"] else 0
+    lately = seconds[since:] or seconds
+    record["replanned"].append(
+        {
+            "after": done,
+            "steps": plan_again(done, lately, left),
+            "because": f"{len(lately)} steps took {sum(lately):.0f} s; {left:.0f} s are left for this stage",
+        }
     )
     write_json(stage.folder / "stage.json", record)
 
 
 def stage_record(folder: Path) -> dict[str, Any]:
-    """stage.json: key, steps, steps as planned again, and why."""
+    """stage.json: key, steps as first planned, and each time that they were planned again: after which step, how many
+    in all, why.
+    """
     record: dict[str, Any] = read_json(folder / "stage.json")
     return record
 
@@ -107,8 +116,7 @@ def _opened(stage: Stage) -> dict[str, Any]:
         "key": stage.key,
         "recipe": stage.recipe.to_json(),
         "steps": stage.recipe.steps,
-        "replanned": None,
-        "replanned_because": None,
+        "replanned": [],
     }
     write_json(path, record)
     return record
