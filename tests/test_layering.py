@@ -12,7 +12,7 @@ import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "fullconv"
 
-# DESIGN: a module imports only from folders above its own.
+# a module imports only from folders above its own.
 ORDER = (
     "base",
     "labels",

@@ -18,6 +18,7 @@ from PIL import Image
 import fullconv as fc
 from fullconv.base.errors import UsageError
 from fullconv.base.journal import read_journal
+from fullconv.cli import main
 from fullconv.data.scenes import write_scenes
 from fullconv.measure.evaluate import evaluate_with
 from fullconv.measure.scores import Scores
@@ -127,6 +128,54 @@ def test_another_seed_in_the_same_folder_starts_anew(finished: tuple[fc.Asked, l
     first = (tmp_path / "bundle" / "model.safetensors").read_bytes()
     fc.run(replace(asked, seed=1))
     assert (tmp_path / "bundle" / "model.safetensors").read_bytes() != first
+
+
+def test_another_run_in_the_same_folder_leaves_nothing_of_the_old_one(
+    finished: tuple[fc.Asked, list[str]], tmp_path: Path
+) -> None:
+    """Neither its time counts nor its stages are reported as this run's."""
+    said: list[str] = []
+    fc.run(replace(finished[0], out=tmp_path, head="32s", steps=2))
+    fc.run(
+        replace(finished[0], out=tmp_path, head="sharp", steps=None, minutes=0.5, no_classifier=True), say=said.append
+    )
+    assert any("begun anew" in sentence for sentence in said)
+    assert not (tmp_path / "32s").exists()
+    assert not (tmp_path / "classifier" / "journal.jsonl").exists()
+    again = json.loads((tmp_path / "plan.json").read_text())["replanned"]["sharp"]
+    assert [one["steps"] > one["after"] for one in again] == [True, True]
+    assert sum("sharp.steps" in sentence for sentence in said) == 3, "planned, and planned again twice, aloud"
+
+
+def test_the_border_between_train_and_val_is_part_of_the_run(scenes: Path, tmp_path: Path) -> None:
+    names = [sample.name for sample in fc.read_samples(scenes).split("all")]
+    keys = []
+    for held_out in (4, 3):
+        splits = tmp_path / f"{held_out}.csv"
+        rows = [f"{name},{'val' if i >= len(names) - held_out else 'train'}" for i, name in enumerate(names)]
+        splits.write_text("\n".join(["name,split", *rows]))
+        out = tmp_path / "run"
+        fc.run(fc.Asked(data=scenes, out=out, head="32s", steps=1, no_classifier=True, splits=splits))
+        keys.append(json.loads((out / "run.json").read_text())["key"])
+        assert json.loads((out / "32s" / "scores.json").read_text())["images"] == held_out
+    assert keys[0] != keys[1]
+
+
+def test_measuring_on_photos_that_were_trained_on_is_said(
+    finished: tuple[fc.Asked, list[str]], scenes: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split, learned in (("train", 8), ("val", 0)):
+        with pytest.raises(SystemExit):
+            main(["evaluate", str(finished[0].out / "bundle"), str(scenes), "--split", split, "--json"])
+        out, err = capsys.readouterr()
+        assert json.loads(out)["trained_on"] == learned
+        assert ("trained on" in err) == bool(learned)
+
+
+def test_a_folder_that_cannot_be_written_to_stops_before_anything_is_read(scenes: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UsageError, match="folder can be made"):
+        fc.run(fc.Asked(data=scenes, out=tmp_path / "file" / "run"), say=lambda _: pytest.fail("read"))
 
 
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is a POSIX signal")

@@ -31,6 +31,7 @@ _STATIONS = {
     "fcn4s": "fullconv.nets.heads",
     "sharp": "fullconv.nets.sharp",
     "recipe": "fullconv.train.recipe",
+    "with_reduction": "fullconv.train.recipe",
     "training_steps": "fullconv.train.loop",
     # measuring, use
     "evaluate": "fullconv.road",
@@ -66,7 +67,7 @@ if TYPE_CHECKING:
     from fullconv.road import Asked, evaluate, run
     from fullconv.train.classifier import classifier_steps
     from fullconv.train.loop import training_steps
-    from fullconv.train.recipe import recipe
+    from fullconv.train.recipe import recipe, with_reduction
 
 
 def __getattr__(name: str) -> Any:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import platform
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +22,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from fullconv.base.errors import SplitError, UsageError
+from fullconv.base.errors import SplitError, SurgeryError, UsageError
 from fullconv.base.files import content_hash, read_json, write_json
 from fullconv.base.images import read_photo
 from fullconv.base.progress import progress
@@ -52,7 +54,7 @@ from fullconv.train.clock import Clock
 from fullconv.train.loop import training_steps
 from fullconv.train.plan import Plan, Question
 from fullconv.train.recipe import recipe
-from fullconv.train.stages import Stage, Steps, seconds_spent, stage_record, stage_steps
+from fullconv.train.stages import Replanning, Stage, Steps, seconds_spent, stage_steps
 
 SCHEMA = "fullconv.run/1"
 HEADS: dict[str, Callable[..., SegmentationNet]] = {
@@ -69,9 +71,11 @@ STAGES = {
     "8s": ("32s", "16s", "8s"),
     "4s": ("32s", "16s", "8s", "4s"),
 }
+STAGE_FOLDERS = ("classifier", *STAGES["4s"], "sharp")
 BASELINES = {"nearest colour": nearest_colour, "random forest on 15x15 patches": patch_forest}
 DEMO_TRAIN, DEMO_VAL, DEMO_MINUTES = 160, 40, 2.5
 PROOF_PHOTOS = 4
+SHORT_HASH = 16  # hexadecimal digits that tell photos apart
 SHOWN = 3  # best, median and worst samples in the report, of each
 
 
@@ -134,9 +138,13 @@ def run(asked: Asked, *, say: Callable[[str], None] = lambda _: None, baselines:
     Returns: the path of report.html.
     Raises: DataError, WeightsError, SurgeryError, TrainingError, DiskFull.
     """
+    _check_writable(asked.out)
     this = _read(asked, say)
+    _clear_other_run(this)
     seen = fingerprint(this.samples)
-    write_json(asked.out / "samples.json", this.samples.to_json() | {"fingerprint": seen.to_json()})
+    folders = None if this.folders is None else this.folders.to_json()
+    document = this.samples.to_json() | {"fingerprint": seen.to_json(), "class_folders": folders}
+    write_json(asked.out / "samples.json", document)
     classifier = _classifier(this)
     plan = _plan(this, classifier, seen)
     clock = _clock(this, plan)
@@ -154,7 +162,7 @@ def run(asked: Asked, *, say: Callable[[str], None] = lambda _: None, baselines:
     kept = next(row for row in reversed(rows) if row["kept"])
     how = replace(plan.recipes[kept["name"]], steps=kept["steps"])
     measured = read_json(asked.out / kept["name"] / "scores.json")
-    save_bundle(net, asked.out / "bundle", recipe=how.to_json(), scores=measured)
+    save_bundle(net, asked.out / "bundle", recipe=how.to_json(), scores=measured, samples=_learned_from(this.samples))
     _write_run(this, rows, [_baseline(this, name) for name in baselines])
     return write_report(asked.out, _examples(net, this.samples.val, scores))
 
@@ -196,7 +204,12 @@ def _read(asked: Asked, say: Callable[[str], None]) -> Run:
         seed=asked.seed,
         skip_bad=asked.skip_bad,
     )
-    folders = read_class_folders(asked.classifier_data, seed=asked.seed) if asked.classifier_data else None
+    kept_back = frozenset(samples.contents[one.name] for one in (*samples.val, *samples.test))
+    folders = (
+        read_class_folders(asked.classifier_data, seed=asked.seed, kept_back=kept_back)
+        if asked.classifier_data
+        else None
+    )
     if not samples.val:
         raise SplitError(
             "a run needs at least one sample of val to measure on",
@@ -208,15 +221,20 @@ def _read(asked: Asked, say: Callable[[str], None]) -> Run:
     files = [path for sample in (*samples.train, *samples.val) for path in (sample.photo, sample.label_map)]
     files += [item.path for item in (*folders.train, *folders.val)] if folders else []
     question = asked.to_json() | {"out": None}
-    key = content_hash(question, samples.label_space.to_json(), code_version(), *map(str, files), *files)
+    splits = {"train": [one.name for one in samples.train], "val": [one.name for one in samples.val]}
+    splits |= {"held out": [item.name for item in folders.val]} if folders else {}
+    weights = Path(asked.weights)
+    files += [weights] if weights.is_file() else []
+    key = content_hash(question, samples.label_space.to_json(), splits, code_version(), *map(str, files), *files)
     return Run(asked, samples, folders, key, began, say)
 
 
 def code_version() -> str:
     """Names the code that trains, and what it computes with: a stage made by other code is made anew."""
     root = Path(__file__).parent
-    sources = [path for part in ("data", "labels", "nets", "train") for path in sorted((root / part).rglob("*.py"))]
-    return content_hash(version("fullconv"), torch.__version__, torch.get_num_threads(), *sources)
+    sources = [path for path in sorted(root.rglob("*.py")) if path.relative_to(root).parts[0] not in ("cli", "report")]
+    versions = [version(name) for name in ("fullconv", "torch", "torchvision", "timm")]
+    return content_hash(versions, torch.get_num_threads(), *sources)
 
 
 def _classifier(this: Run) -> Classifier:
@@ -281,6 +299,38 @@ def _seconds_to_measure(net: SegmentationNet, val: Sequence[Sample]) -> float:
     return (time.perf_counter() - began) * len(val)
 
 
+def _check_writable(out: Path) -> None:
+    """Before anything is read. Raises: UsageError if the run's folder cannot be made or written to."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise UsageError(
+            "the run's folder can be made and written to", f"{out}: {error.strerror or error}", "--out another folder"
+        ) from error
+
+
+def _clear_other_run(this: Run) -> None:
+    """What another question, other samples or other code left in the folder is of no use: its stages go, its bundle
+    and report stay until they are replaced.
+    """
+    out = this.asked.out
+    plan = out / "plan.json"
+    stages = [out / name for name in STAGE_FOLDERS if (out / name).exists()]
+    if not stages or (plan.exists() and read_json(plan).get("key") == this.key):
+        return
+    this.say(f"{out} holds a run of another question, other samples or other code: it is begun anew")
+    plan.unlink(missing_ok=True)
+    for folder in stages:
+        shutil.rmtree(folder)
+
+
+def _learned_from(samples: SampleSet) -> dict[str, Any]:
+    """For the card: what the photos of train were, so that nobody measures on them unawares."""
+    return {"train": sorted(samples.contents[one.name][:SHORT_HASH] for one in samples.train)}
+
+
 def _clock(this: Run, plan: Plan) -> Clock:
     """The deadline; what an earlier process spent on this run counts too."""
     spent = sum(seconds_spent(this.asked.out / name) for name in plan.seconds)
@@ -318,7 +368,8 @@ def _scores_of_windows(this: Run, classifier: Classifier) -> MultiLabelScores:
         photo, present = windows.item(0, index)
         truth.append(present.numpy() > 0)
         scores.append(window_scores(classifier, photo.permute(1, 2, 0).numpy()))
-    return multi_label_scores(classifier.class_names or (), np.array(truth), np.array(scores))
+    probability = torch.from_numpy(np.array(scores)).sigmoid().numpy()
+    return multi_label_scores(classifier.class_names or (), np.array(truth), probability)
 
 
 def _convert(this: Run, classifier: Classifier) -> Converted:
@@ -330,6 +381,12 @@ def _convert(this: Run, classifier: Classifier) -> Converted:
     proof = converted.proof.to_json()
     write_json(this.asked.out / "classifier" / "proof.json", proof)
     difference, images = proof["at_window"]["relative_difference"], proof["at_window"]["images"]
+    if not converted.proof.holds:
+        raise SurgeryError(
+            "the converted classifier gives the classifier's scores at its window",
+            f"a relative difference of {difference:.1e} on {images} photos; all of it: classifier/proof.json",
+            "another --model; and report this one",
+        )
     this.say(
         f"surgery: fully convolutional, the same scores at the window (relative difference {difference:.1e}, "
         f"{images} photos)"
@@ -354,7 +411,7 @@ def _stage(
     net = _build(name, classifier, converted, this.samples, start)
     folder = _train(this, plan, name, partial(training_steps, net, this.samples.train, seed=this.asked.seed), clock)
     scores = _measured(net, this.samples.val, folder)
-    again = stage_record(folder)["replanned"]
+    again = read_json(this.asked.out / "plan.json")["replanned"].get(name)
     low, high = scores.mean_iou_interval
     row: dict[str, Any] = {
         "name": name,
@@ -394,11 +451,26 @@ def _build(
 def _train(this: Run, plan: Plan, name: str, steps: Steps, clock: Clock) -> Path:
     """Train one stage to its end, wherever it stands; returns its folder."""
     folder, how = this.asked.out / name, plan.recipes[name]
-    left = partial(clock.seconds_left, name) if this.asked.steps is None else None
-    stage = Stage(name, folder, content_hash(this.key, name, plan.recipes[name].to_json()), how, left)
-    for _ in progress(stage_steps(stage, steps), what=name, total=how.steps):
+    key = content_hash(this.key, name, how.to_json())
+    stage = Stage(name, folder, key, how, _replanning(this, name, clock) if this.asked.steps is None else None)
+    for _ in progress(stage_steps(stage, steps), what=name, total=how.steps, of=lambda step: step.steps):
         pass
     return folder
+
+
+def _replanning(this: Run, name: str, clock: Clock) -> Replanning:
+    """A stage's later plans stand in plan.json, beside the first."""
+    path = this.asked.out / "plan.json"
+
+    def keep(again: Sequence[dict[str, Any]]) -> None:
+        document = read_json(path)
+        document["replanned"][name] = list(again)
+        write_json(path, document)
+        last = again[-1]
+        this.say(f"plan: {name}.steps = {last['steps']} from step {last['after']} on  ({last['because']})")
+
+    known = read_json(path)["replanned"].get(name, [])
+    return Replanning(known, lambda spent: clock.seconds_left(name, spent=spent), keep)
 
 
 def _measured(net: SegmentationNet, val: Sequence[Sample], folder: Path) -> Scores:

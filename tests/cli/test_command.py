@@ -104,3 +104,12 @@ def test_ctrl_c_exits_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     code, _, err = run(capsys, "demo")
     assert code == 130
     assert "same command" in err
+
+
+@pytest.mark.parametrize("words", [[], ["data"]])
+def test_without_a_word_the_help_is_shown(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    code, out, err = run(capsys, *words)
+    assert code == 2
+    assert "Usage: fullconv" in out + err
+    assert "error:" not in out + err
+    assert len((out + err).splitlines()) > 5

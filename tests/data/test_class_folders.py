@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -103,3 +104,29 @@ def test_the_real_class_folders_are_read(shared: Path) -> None:
     found = read_class_folders(shared / "data/animals-classification")
     assert found.class_names == ("cat", "cow", "dog", "horse", "person", "sheep")
     assert (len(found.train), len(found.val), found.skipped) == (480, 120, ())
+
+
+def test_photos_that_are_held_out_are_not_learned_from(tmp_path: Path) -> None:
+    """Given val/ and the val of the samples alike, byte for byte."""
+    for seed in range(4):
+        photo(tmp_path / "train" / "cat" / f"{seed}.png", seed)
+        photo(tmp_path / "train" / "dog" / f"{seed}.png", 10 + seed)
+    photo(tmp_path / "val" / "cat" / "again.png", 0)
+    photo(tmp_path / "val" / "dog" / "other.png", 50)
+    kept_back = hashlib.sha256((tmp_path / "train" / "dog" / "1.png").read_bytes()).hexdigest()
+    found = read_class_folders(tmp_path, kept_back=frozenset({kept_back}))
+    assert {item.name for item in found.train} == {"cat/1", "cat/2", "cat/3", "dog/0", "dog/2", "dog/3"}
+    assert [item.why for item in found.skipped] == ["the same photo is held out"] * 2
+    assert any("held out" in note and "left out" in note for note in found.notes)
+
+
+def test_without_any_photo_to_hold_out_it_stops_before_training(tmp_path: Path) -> None:
+    folders(tmp_path, number=2)
+    with pytest.raises(SplitError, match="held out"):
+        read_class_folders(tmp_path)
+
+
+def test_a_val_without_class_folders_is_as_good_as_none(tmp_path: Path) -> None:
+    folders(tmp_path / "train")
+    photo(tmp_path / "val" / "loose.png", 99)
+    assert read_class_folders(tmp_path).val

@@ -466,3 +466,12 @@ def test_real_counts_of_pixels_are_those_of_the_label_maps(shared: Path) -> None
         labels = sample.read_labels()
         counted = [(labels == value).sum() for value in (0, 1, 255)]
         assert samples.pixels[sample.name] == tuple(counted)
+
+
+def test_a_few_label_maps_among_many_photos_pair(tmp_path: Path) -> None:
+    for index in range(200):
+        photo(tmp_path / "images" / f"{index:04d}.jpg", index)
+    for index in range(20, 30):
+        label_map(tmp_path / "masks" / f"{index:04d}_mask.png", blocks((0, 1, 2)))
+    samples = read_samples(tmp_path)
+    assert {sample.name for sample in samples.split("all")} == {f"{index:04d}" for index in range(20, 30)}

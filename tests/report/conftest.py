@@ -1,4 +1,4 @@
-"""A made-up run folder as DESIGN 4.5 describes it, with every part the report can show."""
+"""A made-up run folder as a run leaves it, with every part the report can show."""
 
 from __future__ import annotations
 

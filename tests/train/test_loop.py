@@ -15,7 +15,7 @@ import torch
 from tests.train.conftest import tiny_net
 from torch import Tensor
 
-from fullconv.base.errors import TrainingError
+from fullconv.base.errors import TrainingError, UnreadableImage
 from fullconv.data.read import read_samples
 from fullconv.data.samples import SampleSet
 from fullconv.train import loop
@@ -183,3 +183,12 @@ def test_loop_leaves_the_callers_randomness_alone(scenes: SampleSet) -> None:
 def tiny_net_quietly(samples: SampleSet) -> loop.SegmentationNet:
     with torch.random.fork_rng(devices=[]):
         return tiny_net(samples.label_space)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_photo_that_vanishes_is_said_in_the_form_of_every_error(scenes: SampleSet, workers: int) -> None:
+    """Also where a process of its own reads it."""
+    gone = tuple(replace(sample, photo=sample.photo.with_name("gone.png")) for sample in scenes.train)
+    how = replace(recipe("modern"), steps=2, batch=2, crop=(32, 32), precision="fp32", workers=workers)
+    with pytest.raises(UnreadableImage, match=r"gone\.png is not there"):
+        list(training_steps(tiny_net(scenes.label_space), gone, recipe=how))

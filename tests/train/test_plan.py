@@ -122,6 +122,19 @@ def test_planning_again_fills_what_is_left() -> None:
     assert plan_again(10, [1.0, 2.0, 50.0], 90.0) == 40, "a stall counts as three usual steps"
 
 
+def test_planned_again_on_a_steady_machine_each_stage_keeps_its_share() -> None:
+    """Two looks on the way, at a tenth and at half: nothing is taken from the stages that follow."""
+    shares, began, spent = {"classifier": 8.0, "32s": 46.0, "16s": 23.0, "8s": 23.0}, time.monotonic(), 0.0
+    for name, share in shares.items():
+        done = 0.0
+        for look in (0.1, 0.5, 1.0):
+            clock = Clock(began + 110 - spent - done, 10.0, shares)  # as if `spent + done` seconds had passed
+            left = clock.seconds_left(name, spent=done)
+            assert done + left == pytest.approx(share, abs=0.2)
+            done = look * (done + left)
+        spent += done
+
+
 def test_the_clock_shares_what_is_left_with_later_stages() -> None:
     clock = Clock(time.monotonic() + 110, 10.0, {"classifier": 5.0, "32s": 30.0, "16s": 10.0})
     assert clock.seconds_left("32s") == pytest.approx(75, abs=1)

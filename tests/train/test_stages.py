@@ -10,17 +10,24 @@ import pytest
 import torch
 from tests.train.conftest import tiny_net
 
+from fullconv.base.files import read_json, write_json
 from fullconv.base.journal import read_journal
 from fullconv.data.samples import SampleSet
 from fullconv.train.loop import training_steps
 from fullconv.train.recipe import recipe
-from fullconv.train.stages import Stage, stage_record, stage_steps
+from fullconv.train.stages import Replanning, Stage, stage_steps
 
 HOW = replace(recipe("modern"), steps=20, batch=2, crop=(32, 32), precision="fp32", workers=0)
 
 
-def stage(folder: Path, *, key: str = "k", seconds: float | None = 1e9) -> Stage:
-    return Stage("32s", folder, key, HOW, None if seconds is None else lambda: seconds)
+def stage(folder: Path, *, key: str = "k", planned_again: bool = True) -> Stage:
+    kept = folder / "kept.json"
+
+    def keep(again: object) -> None:
+        write_json(kept, again)
+
+    known = read_json(kept) if kept.exists() else []
+    return Stage("32s", folder / "32s", key, HOW, Replanning(known, lambda spent: 1e9, keep) if planned_again else None)
 
 
 def steps_of(samples: SampleSet, net: torch.nn.Module) -> partial[object]:
@@ -37,10 +44,10 @@ def test_the_later_plans_are_kept_and_the_journal_is_whole(scenes: SampleSet, tm
     net = tiny_net(scenes.label_space)
     done = list(stage_steps(stage(tmp_path), steps_of(scenes, net)))  # type: ignore[arg-type]
     assert [step.step for step in done] == list(range(1, 8))
-    again = stage_record(tmp_path)["replanned"]
+    again = read_json(tmp_path / "kept.json")
     assert [(one["after"], one["steps"]) for one in again] == [(2, 7), (4, 7)]
     assert all("are left" in one["because"] for one in again)
-    assert [line["step"] for line in read_journal(tmp_path / "journal.jsonl")] == list(range(1, 8))
+    assert [line["step"] for line in read_journal(tmp_path / "32s" / "journal.jsonl")] == list(range(1, 8))
 
 
 @pytest.mark.usefixtures("short")
@@ -60,15 +67,25 @@ def test_stopped_anywhere_it_ends_alike(
         torch.equal(left, right)
         for left, right in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
     )
-    assert [line["step"] for line in read_journal(tmp_path / "cut" / "journal.jsonl")] == list(range(1, 8))
+    assert [line["step"] for line in read_journal(tmp_path / "cut" / "32s" / "journal.jsonl")] == list(range(1, 8))
 
 
 def test_another_key_starts_anew(scenes: SampleSet, tmp_path: Path) -> None:
-    list(stage_steps(stage(tmp_path, seconds=None), steps_of(scenes, tiny_net(scenes.label_space))))  # type: ignore[arg-type]
-    again = stage_steps(stage(tmp_path, key="other", seconds=None), steps_of(scenes, tiny_net(scenes.label_space)))  # type: ignore[arg-type]
+    list(stage_steps(stage(tmp_path, planned_again=False), steps_of(scenes, tiny_net(scenes.label_space))))  # type: ignore[arg-type]
+    again = stage_steps(
+        stage(tmp_path, key="other", planned_again=False), steps_of(scenes, tiny_net(scenes.label_space))
+    )  # type: ignore[arg-type]
     assert next(iter(again)).step == 1
 
 
 def test_a_finished_stage_does_no_step(scenes: SampleSet, tmp_path: Path) -> None:
-    list(stage_steps(stage(tmp_path, seconds=None), steps_of(scenes, tiny_net(scenes.label_space))))  # type: ignore[arg-type]
-    assert list(stage_steps(stage(tmp_path, seconds=None), steps_of(scenes, tiny_net(scenes.label_space)))) == []  # type: ignore[arg-type]
+    list(stage_steps(stage(tmp_path, planned_again=False), steps_of(scenes, tiny_net(scenes.label_space))))  # type: ignore[arg-type]
+    assert list(stage_steps(stage(tmp_path, planned_again=False), steps_of(scenes, tiny_net(scenes.label_space)))) == []  # type: ignore[arg-type]
+
+
+def test_the_same_later_plans_give_the_same_steps(scenes: SampleSet, tmp_path: Path) -> None:
+    """What stands in plan.json is followed, not the clock."""
+    known = [{"after": 2, "steps": 6, "because": ""}, {"after": 3, "steps": 5, "because": ""}]
+    given = Replanning(known, lambda spent: pytest.fail("asked again"), lambda again: pytest.fail("written again"))
+    one = Stage("32s", tmp_path / "32s", "k", HOW, given)
+    assert [s.step for s in stage_steps(one, steps_of(scenes, tiny_net(scenes.label_space)))] == [1, 2, 3, 4, 5]  # type: ignore[arg-type]

@@ -6,6 +6,8 @@ import errno
 import hashlib
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,23 +19,33 @@ def write_bytes(path: Path, data: bytes) -> None:
 
     Written beside, flushed, renamed. Raises: DiskFull when there is no space; what was there stays.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     beside = path.with_name(f".{path.name}.part")  # one name: what a kill leaves behind is written over
+    with full_disk_said(path, len(data)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(beside, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+
+
+@contextmanager
+def full_disk_said(path: Path, size: int) -> Iterator[None]:
+    """Turn what the system says of a full disk, while `size` bytes go to `path`, into DiskFull."""
     try:
-        with open(beside, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
+        yield
     except OSError as error:
-        beside.unlink(missing_ok=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(
-                f"{path} needs {len(data) / 1e6:.1f} MB of free space",
-                f"the disk that holds {path.parent} is full; what was finished before is kept",
-                "free some space, then give the same command again: it goes on from there",
-            ) from error
-        raise
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFull(
+            f"{path} needs {size / 1e6:.1f} MB of free space",
+            f"the disk that holds {path.parent} is full; what was finished before is kept",
+            "free some space, then give the same command again: it goes on from there",
+        ) from error
 
 
 def write_text(path: Path, text: str) -> None:

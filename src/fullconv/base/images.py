@@ -56,13 +56,14 @@ def rgb(image: Image.Image) -> NDArray[np.uint8]:
 
 
 def _to_8_bits(values: NDArray[Any]) -> NDArray[np.uint8]:
-    """Grey of more than 8 bits: 16-bit files by 1/257; floats of 0 to 1 by 255."""
+    """Grey of more than 8 bits: whole numbers by the fewest of 8, 10, 12, 14, 16 bits that hold the largest (cameras
+    store 10 to 14 bits in 16); floats of 0 to 1 by 255.
+    """
     values = values.astype(np.float64)
     if values.max(initial=0) <= 1:
         return np.asarray((values.clip(0, 1) * 255).round(), np.uint8)
-    if values.max(initial=0) <= 255:
-        return np.asarray(values.clip(0, 255).round(), np.uint8)
-    return np.asarray((values / 257).clip(0, 255).round(), np.uint8)
+    bits = next((bits for bits in (8, 10, 12, 14) if values.max() < 2**bits), 16)
+    return np.asarray((values * (255 / (2**bits - 1))).clip(0, 255).round(), np.uint8)
 
 
 def _opened(path: Path) -> Image.Image:

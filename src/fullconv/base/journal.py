@@ -6,20 +6,24 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fullconv.base.files import write_text
+from fullconv.base.files import full_disk_said, write_text
 
 
 class Journal:
     """Appends records to a file of JSON lines, flushed line by line."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        self._path = path
+        with full_disk_said(path, 0):
+            path.parent.mkdir(parents=True, exist_ok=True)
         self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  open as long as the journal is
 
     def write(self, record: dict[str, Any]) -> None:
         """Append one record."""
-        self._file.write(json.dumps(record, ensure_ascii=False) + "\n")
-        self._file.flush()
+        line = json.dumps(record, ensure_ascii=False) + "\n"
+        with full_disk_said(self._path, len(line)):
+            self._file.write(line)
+            self._file.flush()
 
     def close(self) -> None:
         """Close the file."""

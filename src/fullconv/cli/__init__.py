@@ -61,6 +61,9 @@ def _run(words: list[str], debug: bool) -> int:
         return code if isinstance(code, int) else 0
     except FullconvError as error:
         return _failed(str(error), error.exit_code, debug)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
     except click.UsageError as error:
         return _failed(_usage(error), 2, debug)
     except (KeyboardInterrupt, click.Abort):

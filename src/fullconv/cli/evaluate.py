@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from fullconv.data.samples import Sample
+    from fullconv.data.samples import Sample, SampleSet
     from fullconv.measure.scores import Scores
     from fullconv.nets.bundle import Bundle
 
@@ -26,9 +26,13 @@ FOLDER = click.Path(path_type=Path)
     show_default=True,
     help="Which samples to measure on.",
 )
+@click.option("--splits", metavar="FILE", type=FOLDER, help="Says which sample is in which split, as for `run`.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Of the split that is drawn where none is given.")
 @click.option("--against", metavar="BUNDLE2", type=FOLDER, help="Compare with another bundle, paired by photo.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
-def command(bundle: Path, data: Path, split: str, against: Path | None, as_json: bool) -> None:
+def command(
+    bundle: Path, data: Path, split: str, splits: Path | None, seed: int, against: Path | None, as_json: bool
+) -> None:
     """Measure BUNDLE on the samples in DATA.
 
     DATA may lie in any layout that `fullconv run` reads; its label maps are read with the bundle's own label space.
@@ -40,9 +44,13 @@ def command(bundle: Path, data: Path, split: str, against: Path | None, as_json:
 
     first = load(bundle)
     second = None if against is None else _comparable(load(against), first, against)
-    samples = read_samples(data, like=first.label_space).split(split)
+    read = read_samples(data, like=first.label_space, splits=splits, seed=seed)
+    samples = read.split(split)
+    learned = _learned(first, read, samples)
+    if learned:
+        click.echo(f"{learned} of the {len(samples)} samples were trained on: the scores are too good", err=True)
     scores = _scores(first, samples)
-    document = scores.to_json()
+    document = scores.to_json() | {"trained_on": learned}
     if second is not None:
         document["difference"] = compare(scores, _scores(second, samples)).to_json()
     if as_json:
@@ -62,6 +70,15 @@ def _scores(bundle: Bundle, samples: tuple[Sample, ...]) -> Scores:
         return predict_photo(bundle.net, photo).labels
 
     return evaluate_with(segment, samples)
+
+
+def _learned(bundle: Bundle, read: SampleSet, samples: tuple[Sample, ...]) -> int | None:
+    """How many of the samples the bundle was trained on, by their photos' content; None if its card does not say."""
+    known = (bundle.card.get("samples") or {}).get("train")
+    if not known:
+        return None
+    learned = frozenset(known)
+    return sum(read.contents[one.name][: len(known[0])] in learned for one in samples)
 
 
 def _comparable(second: Bundle, first: Bundle, folder: Path) -> Bundle:

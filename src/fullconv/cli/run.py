@@ -12,7 +12,10 @@ from fullconv.cli.data import label_options, split_names
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="The run's folder; the same command goes on there."
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="The run's folder; the same command goes on there.",
 )
 @click.option(
     "--minutes", type=click.FloatRange(min=0.5), default=None, help="How long the run may take.  [default: 20]"

@@ -9,15 +9,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, default_collate
 
 from fullconv.base import seeds
+from fullconv.base.errors import FullconvError
 from fullconv.data.augment import Augmentation, augment
 from fullconv.data.samples import Sample
 
@@ -103,13 +104,23 @@ def _permutation(items: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return seeds.rng(seed, "order", epoch).permutation(items)
 
 
-class _Positions(Dataset[tuple[Tensor, Tensor]]):
+Item = tuple[Tensor, Tensor] | FullconvError
+
+
+class _Positions(Dataset[Item]):
     def __init__(self, source: Source, order: Order) -> None:
         self.source = source
         self.order = order
 
-    def __getitem__(self, position: int) -> tuple[Tensor, Tensor]:
-        return self.source.item(*self.order.at(position))
+    def __getitem__(self, position: int) -> Item:
+        try:
+            return self.source.item(*self.order.at(position))
+        except FullconvError as error:  # raised in a worker it would lose its form
+            return error
+
+
+def _stacked(items: list[Item]) -> Any:
+    return next((item for item in items if isinstance(item, FullconvError)), None) or default_collate(items)
 
 
 def batches(
@@ -128,5 +139,9 @@ def batches(
         num_workers=workers,
         prefetch_factor=4 if workers else None,
         generator=torch.Generator().manual_seed(0),  # keeps the loader from drawing on the global generator
+        collate_fn=_stacked,
     )
-    yield from loader
+    for made in loader:
+        if isinstance(made, FullconvError):
+            raise made
+        yield made

@@ -92,6 +92,7 @@ def read_samples(
         skipped=tuple(skipped),
         notes=tuple(notes),
         pixels={sample.name: pixels[sample.name] for part in parts.values() for sample in part},
+        contents={one.pair.name: one.photo.content for one in known},
     )
     _check_enough(result, measured_only=like is not None)
     return result

@@ -61,6 +61,7 @@ class SampleSet:
         layout: "voc", "segnet" or "paired".
         notes: sentences that say what was recognised, why, and what was done.
         pixels: sample name -> pixels of each class and, last, of void, in the label map as it is on disk.
+        contents: sample name -> sha256 of its photo's file.
     """
 
     root: Path
@@ -72,6 +73,7 @@ class SampleSet:
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     pixels: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    contents: Mapping[str, str] = field(default_factory=dict)
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """The samples of "train", "val", "test", or of "all" three."""

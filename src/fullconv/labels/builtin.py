@@ -98,5 +98,3 @@ CAMVID_11 = LabelSpace(
     file_values=tuple((index,) for index in range(11)),
     void_values=(11,),
 )
-
-BUILTIN = {"voc-21": VOC_21, "camvid-11": CAMVID_11}

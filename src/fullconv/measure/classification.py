@@ -79,6 +79,8 @@ class MultiLabelScores:
 
     def __post_init__(self) -> None:
         _need_answers(len(self.truth), self.truth.shape == self.probability.shape)
+        if self.probability.min() < 0 or self.probability.max() > 1:
+            raise ValueError("a probability lies between 0 and 1; scores go through the logistic function first")
 
     @property
     def accuracy(self) -> float:

@@ -63,6 +63,7 @@ def save_bundle(
     *,
     recipe: Mapping[str, Any] | None = None,
     scores: Mapping[str, Any] | None = None,
+    samples: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write a segmenter as a bundle; the card comes last, so that a bundle with a card is whole.
 
@@ -71,6 +72,7 @@ def save_bundle(
         folder: made if it is not there; a bundle in it is replaced.
         recipe: how it was trained, for the card.
         scores: what it scored, for the card.
+        samples: what it learned from, for the card.
     Returns: the folder.
     Raises: BundleError if the network is a user's own and its steps cannot be written down; DiskFull.
     """
@@ -88,10 +90,13 @@ def save_bundle(
         "geometry": geometry_card(net),
         "recipe": None if recipe is None else dict(recipe),
         "scores": None if scores is None else dict(scores),
+        "samples": None if samples is None else dict(samples),
         "versions": versions(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "weights": {"file": WEIGHTS, "sha256": hashlib.sha256(weights).hexdigest()},
     }
+    for old in (CARD, PROGRAM):
+        (folder / old).unlink(missing_ok=True)
     write_bytes(folder / WEIGHTS, weights)
     if program is not None:
         write_bytes(folder / PROGRAM, program)

@@ -39,6 +39,10 @@ WEIGHTS = {
 """Any other word is the path of a .safetensors or .pth file."""
 
 WITH_AUXILIARY_HEADS = ("googlenet", "inception_v3")
+ALSO_TRANSFORMED = WITH_AUXILIARY_HEADS
+"""torchvision's weights for these come from TensorFlow: with them the network turns torchvision's preparation into
+(x - 0.5) / 0.5 inside (`transform_input`). Without weights it does not, so that it is done outside, always."""
+
 PATIENCE_SECONDS = 5.0
 
 
@@ -200,7 +204,12 @@ def build_torchvision(model: str, weights: str) -> tuple[nn.Module, str]:
 
     if weights == "hub":
         found = torchvision.models.get_model_weights(model).DEFAULT
-        return from_hub(f"torchvision:{model}", found.url, lambda: torchvision.models.get_model(model, weights=found))
+        network, said = from_hub(
+            f"torchvision:{model}", found.url, lambda: torchvision.models.get_model(model, weights=found)
+        )
+        if model in ALSO_TRANSFORMED:
+            network.transform_input = False  # type: ignore[assignment]  # the preparation does it: torchvision_facts
+        return network, said
     auxiliary = {"aux_logits": False, "init_weights": True} if model in WITH_AUXILIARY_HEADS else {}
     return with_file(torchvision.models.get_model(model, weights=None, **auxiliary), f"torchvision:{model}", weights)
 
@@ -389,6 +398,8 @@ def torchvision_facts(model: str) -> tuple[tuple[int, int], Preparation]:
 
     transforms = torchvision.models.get_model_weights(model).DEFAULT.transforms()
     side = int(transforms.crop_size[0])
+    if model in ALSO_TRANSFORMED:
+        return (side, side), from_unit_range((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
     return (side, side), from_unit_range(tuple(transforms.mean), tuple(transforms.std))
 
 

@@ -151,19 +151,6 @@ def shape_of(node: fx.Node) -> tuple[int, ...]:
     return tuple(node.meta["concrete"].shape)
 
 
-def sizes_of(layout: Layout, shape: tuple[int, ...]) -> Size:
-    h, w = lay.where(layout, "h"), lay.where(layout, "w")
-    return (1 if h is None else shape[h], 1 if w is None else shape[w])
-
-
-def with_sizes(layout: Layout, shape: tuple[int, ...]) -> Layout:
-    """The layout of a map or of one pooled cell, after a step that keeps the order of dimensions and changes sizes."""
-    after = []
-    for run, size in zip(layout, shape, strict=True):
-        after.append((lay.Atom(run[0].name, size),) if len(run) == 1 and run[0].name in "hw" else run)
-    return tuple(after)
-
-
 def sliding(follower: Follower, node: fx.Node, before: Before, step: Step) -> Place | None:
     """A step over a map of (N, C, H, W) or over one pooled cell of (N, C, 1, 1)."""
     _, place = before[0]

@@ -88,7 +88,7 @@ class Cost:
 
 @dataclass(frozen=True)
 class Proof:
-    """The record that a converted network equals its classifier. Keys of `to_json`: DESIGN 4.4."""
+    """The record that a converted network equals its classifier. Keys of `to_json`: docs/reference/files.md."""
 
     window: Size
     grid: Geometry

@@ -27,7 +27,7 @@ def write_report(run_folder: Path, examples: Sequence[Example] = ()) -> Path:
     """Write `report.html` into the run folder; what the run has not written is left out of the page.
 
     Args:
-        run_folder: as DESIGN 4.5 describes it; any of its files may be missing.
+        run_folder: as `fullconv.road.run` leaves it (docs/reference/files.md); any of its files may be missing.
         examples: samples to show with their prediction, in any order.
     Returns: the path of the page.
     """
@@ -62,6 +62,7 @@ def page(run: RunRecord, examples: Sequence[Example]) -> str:
         road=_road(run),
         classes=_class_rows(run),
         confusion=_confusion(run.scores),
+        taken=_confusion(run.classifier),
         groups=_groups(examples, run.colours),
         legend=list(zip(run.class_names, run.colours, strict=True)),
         curves=[(stage, _curve(stage), _pace(stage)) for stage in run.stages if len(stage.steps) > 1],

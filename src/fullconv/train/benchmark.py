@@ -79,10 +79,12 @@ def _measured(network: nn.Module, recipe: Recipe, crop: tuple[int, int], classes
 
 
 def peak_bytes() -> int:
-    """The most memory this process has held (the resident set), in bytes; 0 where the system does not tell."""
+    """The most memory this process and its largest worker have held (resident sets), in bytes; 0 where the system
+    does not tell.
+    """
     if sys.platform == "win32":
         return 0
     import resource
 
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak = sum(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return peak if sys.platform == "darwin" else peak * 1024

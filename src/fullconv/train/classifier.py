@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor, nn
+from torchvision.transforms.v2 import functional as tv
 
 from fullconv.base import seeds
 from fullconv.base.images import read_photo
@@ -36,7 +38,8 @@ class LabelledCrops:
         self.photos = photos
         self.how = how
         self.seed = seed
-        self._held: dict[int, np.ndarray] = {}
+        self._largest = round(max(how.crop) * how.scale[1])  # side in pixels up to which detail can be seen
+        self._held: dict[int, NDArray[np.uint8]] = {}
 
     def __len__(self) -> int:
         return len(self.photos)
@@ -44,7 +47,7 @@ class LabelledCrops:
     def item(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
         """The crop of photo `index` in `epoch`; the photo is first brought to the window's size by its short side."""
         if index not in self._held:
-            self._held[index] = read_photo(self.photos[index].path)
+            self._held[index] = shrunk(read_photo(self.photos[index].path), self._largest)
         photo = self._held[index]
         rng = seeds.rng(self.seed, "crop", epoch, index)
         fit = max(self.how.crop) / min(photo.shape[:2])
@@ -57,6 +60,15 @@ class LabelledCrops:
         )
         x, _ = augment(photo, np.zeros(photo.shape[:2], np.uint8), scaled, void=NO_VOID, rng=rng)
         return x, torch.tensor(self.photos[index].label)
+
+
+def shrunk(photo: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """(H, W, 3) with a short side of at most `side` pixels, so that thousands of photos can be held."""
+    height, width = photo.shape[:2]
+    if min(height, width) <= side:
+        return photo
+    size = [round(length * side / min(height, width)) for length in (height, width)]
+    return tv.resize(torch.from_numpy(photo).permute(2, 0, 1), size, antialias=True).permute(1, 2, 0).numpy()  # type: ignore[no-any-return]
 
 
 class Windows(Crops):

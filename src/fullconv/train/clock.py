@@ -21,12 +21,14 @@ class Clock:
     reserve: float
     seconds: Mapping[str, float]
 
-    def seconds_left(self, stage: str) -> float:
+    def seconds_left(self, stage: str, *, spent: float = 0.0) -> float:
         """For this stage from now on, if it and the later ones share what is left as the plan says; at least one
         second.
+
+        Args:
+            spent: seconds that its steps have taken.
         """
         names = list(self.seconds)
         later = sum(self.seconds[name] for name in names[names.index(stage) + 1 :])
-        return max(
-            1.0, (self.deadline - self.reserve - time.monotonic()) * self.seconds[stage] / (self.seconds[stage] + later)
-        )
+        own = max(1.0, self.seconds[stage] - spent)
+        return max(1.0, (self.deadline - self.reserve - time.monotonic()) * own / (own + later))

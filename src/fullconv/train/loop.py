@@ -29,7 +29,7 @@ from fullconv.train.checkpoint import read_checkpoint, write_checkpoint
 from fullconv.train.losses import LOSSES
 from fullconv.train.optimiser import build_optimiser, rate_factor, set_rate
 from fullconv.train.recipe import Recipe
-from fullconv.train.watch import Watch
+from fullconv.train.watch import Watch, check_finite
 
 SECONDS_BETWEEN_CHECKPOINTS = 45.0
 
@@ -227,6 +227,7 @@ def _backward(network: nn.Module, task: Task, recipe: Recipe, x: Tensor, y: Tens
     loss = task.loss(outputs, y)
     (loss / recipe.accumulate).backward()  # type: ignore[no-untyped-call]
     mean = loss.item() / (max(task.targets(y), 1) if recipe.reduction == "sum" else 1)
+    check_finite(mean, step)
     if task.watch:
         task.watch.see(step, mean, outputs, y)
     return mean

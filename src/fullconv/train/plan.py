@@ -233,11 +233,11 @@ def plan_machine(rows: Sequence[Measured], recipe: Recipe) -> list[Decision]:
 
 
 def _class_aware(weights: Sequence[float]) -> Decision:
-    found = "classes are balanced" if weights else "classes are not balanced"
+    found = "class weights are used" if weights else "classes are even enough: no class weights"
     return Decision(
         "class_aware",
         CLASS_AWARE if weights else 0.0,
-        f"{CLASS_AWARE:.0%} of the crops are laid over a rare class where classes are balanced",
+        f"{CLASS_AWARE:.0%} of the crops are laid over a rare class where classes are weighted",
         found,
         FROM_PYTHON,
     )
@@ -340,7 +340,9 @@ def plan_again(done: int, step_seconds: Sequence[float], seconds_left: float) ->
 def to_json(
     question: Question, decisions: Sequence[Decision], measured: Sequence[Measured], *, key: str
 ) -> dict[str, Any]:
-    """plan.json; `key` names the run that it is for."""
+    """plan.json; `key` names the run that it is for; `replanned` holds, per stage, what was planned again on the
+    way.
+    """
     return {
         "schema": SCHEMA,
         "key": key,
@@ -348,5 +350,6 @@ def to_json(
         "stages": list(question.stages),
         "recipe": question.recipe,
         "decisions": [asdict(decision) for decision in decisions],
+        "replanned": {},
         "measured": [asdict(row) for row in measured],
     }

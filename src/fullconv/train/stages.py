@@ -8,7 +8,7 @@ A stage whose checkpoint is at its last step is finished: running it again takes
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,12 +21,28 @@ from fullconv.train.plan import REPLANNED_AFTER, plan_again
 from fullconv.train.recipe import Recipe
 
 SCHEMA = "fullconv.stage/2"
+Again = dict[str, Any]
 
 
 class Steps(Protocol):
     """`training_steps` or `classifier_steps` with everything but these given."""
 
     def __call__(self, *, recipe: Recipe, checkpoint: Path, until: int | None) -> Iterator[Step]: ...
+
+
+@dataclass(frozen=True)
+class Replanning:
+    """How a stage is planned again, and where that is written down: the same plan.json gives the same run.
+
+    Attributes:
+        known: what was planned again before, as {"after": step, "steps": in all, "because": why}.
+        seconds_left: how long the stage may still take, given the seconds that its steps took.
+        keep: writes down what is planned again, before the first step that uses it.
+    """
+
+    known: Sequence[Again]
+    seconds_left: Callable[[float], float]
+    keep: Callable[[Sequence[Again]], None]
 
 
 @dataclass(frozen=True)
@@ -38,32 +54,32 @@ class Stage:
         folder: RUN/name.
         key: content hash of all that decides the stage; what lies in the folder under another key is thrown away.
         recipe: with the steps as first planned.
-        seconds_left: how long this stage may still take, asked where it is planned again; None keeps the steps as
-            they are.
+        replanning: plans the steps again on the way; None keeps them as they are.
     """
 
     name: str
     folder: Path
     key: str
     recipe: Recipe
-    seconds_left: Callable[[], float] | None
+    replanning: Replanning | None
 
 
 def stage_steps(stage: Stage, steps: Steps) -> Iterator[Step]:
     """Train the stage, from where it stands; yield its steps (none if it is finished)."""
     checkpoint = stage.folder / "checkpoint.safetensors"
-    record = _opened(stage)
+    _open(stage)
     journal = _journal(stage, checkpoint)
     try:
-        recipe = stage.recipe
-        for i, share in enumerate(REPLANNED_AFTER if stage.seconds_left else ()):
-            done = max(1, round(share * recipe.steps))
-            for step in steps(recipe=recipe, checkpoint=checkpoint, until=done):
+        recipe, replanning = stage.recipe, stage.replanning
+        again = list(replanning.known) if replanning else []
+        for i, share in enumerate(REPLANNED_AFTER if replanning else ()):
+            for step in steps(recipe=recipe, checkpoint=checkpoint, until=max(1, round(share * recipe.steps))):
                 journal.write(step.to_json())
                 yield step
-            if len(record["replanned"]) == i:
-                _plan_the_rest(stage, record)
-            recipe = replace(recipe, steps=record["replanned"][i]["steps"])
+            if replanning and len(again) == i:
+                again.append(_planned_again(stage, replanning, again, checkpoint_step(checkpoint)))
+                replanning.keep(again)
+            recipe = replace(recipe, steps=again[i]["steps"])
         for step in steps(recipe=recipe, checkpoint=checkpoint, until=None):
             journal.write(step.to_json())
             yield step
@@ -71,31 +87,13 @@ def stage_steps(stage: Stage, steps: Steps) -> Iterator[Step]:
         journal.close()
 
 
-def _plan_the_rest(stage: Stage, record: dict[str, Any]) -> None:
-    """Plan the steps again, by what those since the last plan took; written down before the first step that uses
-    it.
-    """
-    assert stage.seconds_left
+def _planned_again(stage: Stage, replanning: Replanning, before: Sequence[Again], done: int) -> Again:
+    """The steps in all, by what those since the last plan took."""
     seconds = [float(line["seconds"]) for line in read_journal(stage.folder / "journal.jsonl")]
-    done, left = len(seconds), stage.seconds_left()
-    since = record["replanned"][-1]["after"] if record["replanned"] else 0
-    lately = seconds[since:] or seconds
-    record["replanned"].append(
-        {
-            "after": done,
-            "steps": plan_again(done, lately, left),
-            "because": f"{len(lately)} steps took {sum(lately):.0f} s; {left:.0f} s are left for this stage",
-        }
-    )
-    write_json(stage.folder / "stage.json", record)
-
-
-def stage_record(folder: Path) -> dict[str, Any]:
-    """stage.json: key, steps as first planned, and each time that they were planned again: after which step, how many
-    in all, why.
-    """
-    record: dict[str, Any] = read_json(folder / "stage.json")
-    return record
+    left = replanning.seconds_left(sum(seconds))
+    lately = seconds[before[-1]["after"] if before else 0 :] or seconds or [left]
+    because = f"{len(lately)} steps took {sum(lately):.0f} s; {left:.0f} s are left for this stage"
+    return {"after": done, "steps": plan_again(done, lately, left), "because": because}
 
 
 def seconds_spent(folder: Path) -> float:
@@ -103,23 +101,14 @@ def seconds_spent(folder: Path) -> float:
     return sum(float(record.get("seconds", 0)) for record in read_journal(folder / "journal.jsonl"))
 
 
-def _opened(stage: Stage) -> dict[str, Any]:
+def _open(stage: Stage) -> None:
+    """What lies in the folder under another key is thrown away."""
     path = stage.folder / "stage.json"
-    if path.exists():
-        record: dict[str, Any] = read_json(path)
-        if record.get("key") == stage.key:
-            return record
+    if path.exists() and read_json(path).get("key") == stage.key:
+        return
     shutil.rmtree(stage.folder, ignore_errors=True)
-    record = {
-        "schema": SCHEMA,
-        "name": stage.name,
-        "key": stage.key,
-        "recipe": stage.recipe.to_json(),
-        "steps": stage.recipe.steps,
-        "replanned": [],
-    }
+    record = {"schema": SCHEMA, "name": stage.name, "key": stage.key, "recipe": stage.recipe.to_json()}
     write_json(path, record)
-    return record
 
 
 def _journal(stage: Stage, checkpoint: Path) -> Journal:

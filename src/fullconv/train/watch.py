@@ -17,10 +17,20 @@ LEAST_MISSED = 0.02  # share of pixels of other classes from which one class eve
 SPARSE = 16  # one pixel in 16 x 16 tells enough
 
 
+def check_finite(loss: float, step: int) -> None:
+    """Raises: TrainingError at once if the loss is not a number."""
+    if not math.isfinite(loss):
+        raise TrainingError(
+            "the loss must stay a finite number",
+            f"it became {loss} at step {step}",
+            "a smaller rate or --recipe modern; if a recipe with bf16 did this, a machine or recipe with fp32",
+        )
+
+
 class Watch:
     """Looks at every step; judges once, after a third of the steps.
 
-    Not a number stops at once. After a third: a loss no lower than guessing by class shares is flat; one class
+    A loss no lower than guessing by class shares is flat; one class
     everywhere, where the label maps hold others, is all-background.
     """
 
@@ -29,6 +39,7 @@ class Watch:
         self._classes = classes
         self._void = void
         self._weights = torch.ones(classes) if weights is None else weights.detach().cpu()
+        self._judged = False
         self._seen: deque[tuple[float, Tensor, Tensor]] = deque(maxlen=SEEN_STEPS)
 
     def see(self, step: int, loss: float, scores: Tensor, labels: Tensor) -> None:
@@ -41,20 +52,15 @@ class Watch:
             labels: (N, H, W) or (N,) class ids.
         Raises: TrainingError with the reason and what to try.
         """
-        if not math.isfinite(loss):
-            raise TrainingError(
-                "the loss must stay a finite number",
-                f"it became {loss} at step {step}",
-                "a smaller rate or --recipe modern; if a recipe with bf16 did this, a machine or recipe with fp32",
-            )
-        if not self._judged_at - SEEN_STEPS <= step <= self._judged_at:
+        if step <= self._judged_at - SEEN_STEPS or self._judged:
             return
         thin = (..., slice(None, None, SPARSE), slice(None, None, SPARSE)) if labels.ndim == 3 else (...,)
         truth, guess = labels[thin].cpu(), scores.detach()[thin].argmax(1).cpu()
         known = truth != self._void
         self._seen.append((loss, self._count(truth[known]), self._count(guess[known])))
-        if step == self._judged_at and len(self._seen) == SEEN_STEPS:
+        if step >= self._judged_at and len(self._seen) == SEEN_STEPS:
             self._judge()
+            self._judged = True
 
     def _count(self, ids: Tensor) -> Tensor:
         return torch.bincount(ids.flatten().long(), minlength=self._classes)[: self._classes].double()

@@ -54,12 +54,15 @@ class ClassFolders:
         }
 
 
-def read_class_folders(directory: Path | str, *, seed: int = 0, share: float = SHARE) -> ClassFolders:
+def read_class_folders(
+    directory: Path | str, *, seed: int = 0, share: float = SHARE, kept_back: frozenset[str] = frozenset()
+) -> ClassFolders:
     """Read a tree with one folder of photos a class, itself or below train/ and val/.
 
     Args:
         seed: of the photos held out where no val/ is given.
         share: of the photos of each class to hold out, 0 to 1.
+        kept_back: sha256 of photos that nothing may be trained on: those of val and test.
     Returns: the classes in the order of their names, and the photos.
     Raises: LayoutUnknown if there are no class folders; LabelSpaceError if there are fewer than 2 classes;
         SplitError if a class has fewer than 2 photos or val/ has a class that train/ has not;
@@ -76,6 +79,10 @@ def read_class_folders(directory: Path | str, *, seed: int = 0, share: float = S
     skipped = [*broken, *(Skipped(p.name, (p.path,), "the same photo is in several classes") for p in clashing)]
     left_out = {photo.path for photo in clashing}
     whole = {s: [p for p in photos if p in contents and p.path not in left_out] for s, photos in listed.items()}
+    not_to_learn = kept_back | {contents[photo] for photo in whole.get("val", ())}
+    again = [photo for photo in whole["train"] if contents[photo] in not_to_learn]
+    whole["train"] = [photo for photo in whole["train"] if contents[photo] not in not_to_learn]
+    skipped += [Skipped(p.name, (p.path,), "the same photo is held out") for p in again]
     if "val" in whole:
         train, val = whole["train"], whole["val"]
         notes.append("Held out: val/, as given.")
@@ -86,6 +93,12 @@ def read_class_folders(directory: Path | str, *, seed: int = 0, share: float = S
     if skipped:
         notes.append(f"{count(len(skipped), 'photo')} left out: {some((f'{s.name} ({s.why})' for s in skipped), 3)}.")
     _check_photos(root, names, train)
+    if not val:
+        raise SplitError(
+            "some photos are held out to measure the classifier on",
+            f"none in {root}: a class of fewer than 3 different photos gives none",
+            "add photos, or --no-classifier",
+        )
     return ClassFolders(names, tuple(train), tuple(val), tuple(skipped), tuple(notes))
 
 
@@ -107,7 +120,7 @@ def _given(root: Path) -> dict[str, Path]:
     """Train and val folders where there are any: test is never touched."""
     splits = split_children(root)
     if "train" in splits and _class_folders(splits["train"]):
-        return {split: folder for split, folder in splits.items() if split != "test"}
+        return {split: folder for split, folder in splits.items() if split != "test" and _class_folders(folder)}
     return {"train": root}
 
 

@@ -5,6 +5,7 @@ Road: data, below the formats. In: paths. Out: pairs and what is left over. Know
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -15,6 +16,9 @@ from pathlib import Path
 from fullconv.base.errors import PairingError
 from fullconv.data.formats.listing import Pair, count, some
 from fullconv.data.samples import Skipped
+
+PROBES = 6  # stems less one that suggest rules
+MOST_PARTNERS = 3000  # that each is held against
 
 
 @dataclass(frozen=True)
@@ -106,18 +110,21 @@ def _rule(photos: Sequence[str], maps: Sequence[str]) -> tuple[Affix, Affix]:
 
 
 def _candidates(photos: Sequence[str], maps: Sequence[str]) -> Iterable[tuple[Affix, Affix]]:
-    probes = [photos[index] for index in sorted({0, len(photos) // 3, 2 * len(photos) // 3, len(photos) - 1})]
-    for photo in probes:
-        matcher = SequenceMatcher(None, "", photo, autojunk=False)
-        for stem in maps[:3000]:
+    """Rules that a few stems of the shorter list suggest: more of these have a partner."""
+    swap = len(maps) < len(photos)
+    few, many = (maps, photos) if swap else (photos, maps)
+    for probe in [few[index * (len(few) - 1) // PROBES] for index in range(PROBES + 1)]:
+        matcher = SequenceMatcher(None, "", probe, autojunk=False)
+        core = max(re.findall(r"\d+|\D+", probe), key=lambda part: (part.isdigit(), len(part)))
+        for stem in [stem for stem in many if core in stem][:MOST_PARTNERS] or many[:MOST_PARTNERS]:
             matcher.set_seq1(stem)
             match = matcher.find_longest_match()
             if not match.size:
                 continue
-            ours = Affix(photo[: match.b], photo[match.b + match.size :])
+            ours = Affix(probe[: match.b], probe[match.b + match.size :])
             theirs = Affix(stem[: match.a], stem[match.a + match.size :])
             if not (ours.before and ours.after) and not (theirs.before and theirs.after):
-                yield ours, theirs
+                yield (theirs, ours) if swap else (ours, theirs)
 
 
 def _pairs_under(rule: tuple[Affix, Affix], photos: Sequence[str], maps: Sequence[str]) -> int:
