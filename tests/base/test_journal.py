@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 
 from fullconv.base.errors import DiskFull
-from fullconv.base.journal import Journal
+from fullconv.base.journal import append_journal
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="only Linux has a file that is always full")
 def test_a_full_disk_is_said() -> None:
-    journal = Journal(Path("/dev/full"))
     with pytest.raises(DiskFull, match="free space"):
-        journal.write({"step": 1})
+        append_journal(Path("/dev/full"), {"step": 1})

@@ -40,7 +40,7 @@ def test_every_photo_gives_a_crop_of_the_size_asked(
     assert x.dtype == torch.uint8
     assert y.shape == (24, 40)
     assert set(y.unique().tolist()) <= {0, 1, 2, 3, 4, 255}
-    assert (y != 255).any()
+    assert (y != 255).any() or min(height, width) < 3  # made half as large, a line of pixels may vanish
 
 
 @pytest.mark.parametrize("mirror", [0.0, 1.0])

@@ -12,10 +12,10 @@ from fullconv.base.errors import LabelSpaceError, LayoutUnknown, SplitError, Unr
 from fullconv.data.formats.class_folders import ClassFolders, read_class_folders
 
 
-def folders(root: Path, number: int = 10, names: tuple[str, ...] = ("cat", "dog")) -> Path:
+def folders(root: Path, number: int = 10, names: tuple[str, ...] = ("cat", "dog"), first: int = 0) -> Path:
     for label, name in enumerate(names):
         for index in range(number):
-            photo(root / f"{name}/{index}.jpg", 1000 * label + index)
+            photo(root / f"{name}/{index}.jpg", 1000 * label + first + index)
     return root
 
 
@@ -34,10 +34,10 @@ def test_a_fifth_of_each_class_is_held_out_by_seed(tmp_path: Path) -> None:
 
 def test_train_and_val_folders_are_taken_as_given_and_test_is_not_touched(tmp_path: Path) -> None:
     folders(tmp_path / "train", 4)
-    folders(tmp_path / "test", 3)
+    folders(tmp_path / "test", 3, first=700)
     found = read_class_folders(tmp_path)
     assert (len(found.train), len(found.val)) == (6, 2)
-    folders(tmp_path / "val", 2)
+    folders(tmp_path / "val", 2, first=500)
     found = read_class_folders(tmp_path)
     assert (len(found.train), len(found.val)) == (8, 4)
     assert not any("test" in item.path.parts for item in (*found.train, *found.val))

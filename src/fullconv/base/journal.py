@@ -9,25 +9,13 @@ from typing import Any
 from fullconv.base.files import full_disk_said, write_text
 
 
-class Journal:
-    """Appends records to a file of JSON lines, flushed line by line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        with full_disk_said(path, 0):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "a", encoding="utf-8")  # noqa: SIM115  open as long as the journal is
-
-    def write(self, record: dict[str, Any]) -> None:
-        """Append one record."""
-        line = json.dumps(record, ensure_ascii=False) + "\n"
-        with full_disk_said(self._path, len(line)):
-            self._file.write(line)
-            self._file.flush()
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+def append_journal(path: Path, record: dict[str, Any]) -> None:
+    """Append one record as a line. Raises: DiskFull when there is no space; the lines before stay."""
+    line = json.dumps(record, ensure_ascii=False) + "\n"
+    with full_disk_said(path, len(line)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(line)
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:

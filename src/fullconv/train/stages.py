@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from fullconv.base.files import read_json, write_json
-from fullconv.base.journal import Journal, cut_journal, read_journal
+from fullconv.base.journal import append_journal, cut_journal, read_journal
 from fullconv.train.checkpoint import checkpoint_step
 from fullconv.train.loop import Step
 from fullconv.train.plan import REPLANNED_AFTER, plan_again
@@ -66,25 +66,25 @@ class Stage:
 
 def stage_steps(stage: Stage, steps: Steps) -> Iterator[Step]:
     """Train the stage, from where it stands; yield its steps (none if it is finished)."""
-    checkpoint = stage.folder / "checkpoint.safetensors"
+    checkpoint, journal = stage.folder / "checkpoint.safetensors", stage.folder / "journal.jsonl"
     _open(stage)
-    journal = _journal(stage, checkpoint)
-    try:
-        recipe, replanning = stage.recipe, stage.replanning
-        again = list(replanning.known) if replanning else []
-        for i, share in enumerate(REPLANNED_AFTER if replanning else ()):
-            for step in steps(recipe=recipe, checkpoint=checkpoint, until=max(1, round(share * recipe.steps))):
-                journal.write(step.to_json())
-                yield step
-            if replanning and len(again) == i:
-                again.append(_planned_again(stage, replanning, again, checkpoint_step(checkpoint)))
-                replanning.keep(again)
-            recipe = replace(recipe, steps=again[i]["steps"])
-        for step in steps(recipe=recipe, checkpoint=checkpoint, until=None):
-            journal.write(step.to_json())
+    if journal.exists():
+        cut_journal(journal, after_step=checkpoint_step(checkpoint))
+
+    def journalled(recipe: Recipe, until: int | None) -> Iterator[Step]:
+        for step in steps(recipe=recipe, checkpoint=checkpoint, until=until):
+            append_journal(journal, step.to_json())
             yield step
-    finally:
-        journal.close()
+
+    recipe, replanning = stage.recipe, stage.replanning
+    again = list(replanning.known) if replanning else []
+    for i, share in enumerate(REPLANNED_AFTER if replanning else ()):
+        yield from journalled(recipe, max(1, round(share * recipe.steps)))
+        if replanning and len(again) == i:
+            again.append(_planned_again(stage, replanning, again, checkpoint_step(checkpoint)))
+            replanning.keep(again)
+        recipe = replace(recipe, steps=again[i]["steps"])
+    yield from journalled(recipe, None)
 
 
 def _planned_again(stage: Stage, replanning: Replanning, before: Sequence[Again], done: int) -> Again:
@@ -109,10 +109,3 @@ def _open(stage: Stage) -> None:
     shutil.rmtree(stage.folder, ignore_errors=True)
     record = {"schema": SCHEMA, "name": stage.name, "key": stage.key, "recipe": stage.recipe.to_json()}
     write_json(path, record)
-
-
-def _journal(stage: Stage, checkpoint: Path) -> Journal:
-    path = stage.folder / "journal.jsonl"
-    if path.exists():
-        cut_journal(path, after_step=checkpoint_step(checkpoint))
-    return Journal(path)
