@@ -77,11 +77,13 @@ class FakeNet:
 class FakeBundle:
     net: FakeNet
     label_space: LabelSpace
+    card: dict[str, Any]
 
 
 @dataclass
 class FakeSet:
     samples: tuple[Sample, ...]
+    contents: dict[str, str]
 
     def split(self, name: str) -> tuple[Sample, ...]:
         return self.samples if name == "val" else ()
@@ -96,14 +98,14 @@ class FakePrediction:
 def bundles(samples: tuple[Sample, ...], space: LabelSpace, monkeypatch: pytest.MonkeyPatch) -> None:
     """Bundles called good, bad and other, without networks."""
     made = {
-        "good": FakeBundle(FakeNet(0), space),
-        "bad": FakeBundle(FakeNet(1), space),
-        "other": FakeBundle(FakeNet(0), replace(space, names=("w", "x", "y", "z"))),
+        "good": FakeBundle(FakeNet(0), space, {}),
+        "bad": FakeBundle(FakeNet(1), space, {"samples": {"train": ["0" * 16, "1" * 16, "f" * 16]}}),
+        "other": FakeBundle(FakeNet(0), replace(space, names=("w", "x", "y", "z")), {}),
     }
 
-    def read(data: Path, *, like: LabelSpace) -> FakeSet:
+    def read(data: Path, *, like: LabelSpace, splits: Path | None, seed: int) -> FakeSet:
         assert like is space
-        return FakeSet(samples)
+        return FakeSet(samples, {sample.name: str(i) * 64 for i, sample in enumerate(samples)})
 
     def predict(net: FakeNet, photo: NDArray[np.uint8]) -> FakePrediction:
         return FakePrediction((photo[..., 0] + net.shift * (photo[..., 0] == 2)).astype(np.uint8))
@@ -120,7 +122,14 @@ def call(*arguments: str) -> Any:
 @pytest.mark.usefixtures("bundles")
 def test_the_command_prints_one_json_document(samples: tuple[Sample, ...]) -> None:
     document = json.loads(call("good", "DATA", "--json").stdout)
-    assert document == evaluate_with(guess_in, samples).to_json()
+    assert document == evaluate_with(guess_in, samples).to_json() | {"trained_on": None}
+
+
+@pytest.mark.usefixtures("bundles")
+def test_samples_that_the_bundle_learned_from_are_counted_and_said() -> None:
+    result = call("bad", "DATA", "--json")
+    assert json.loads(result.stdout)["trained_on"] == 2
+    assert "2 of the 4 samples were trained on" in result.stderr
 
 
 @pytest.mark.usefixtures("bundles")

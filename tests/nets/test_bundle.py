@@ -86,8 +86,9 @@ def test_a_loaded_bundle_scores_exactly_as_the_net_that_was_saved(head: str, nam
 def test_the_card_describes_the_bundle(tmp_path: Path) -> None:
     save_bundle(trained("fcn8s"), tmp_path / "new" / "folder", recipe={"name": "paper"}, scores={"mean_iou": 0.5})
     card = load(tmp_path / "new" / "folder").card
-    assert list(card)[:9] == [
-        "schema", "label_space", "preparation", "architecture", "geometry", "recipe", "scores", "versions", "created",
+    assert list(card)[:10] == [
+        "schema", "label_space", "preparation", "architecture", "geometry", "recipe", "scores", "samples", "versions",
+        "created",
     ]  # fmt: skip
     assert card["schema"] == SCHEMA == "fullconv.bundle/1"
     assert card["architecture"]["head"] == "fcn8s"
