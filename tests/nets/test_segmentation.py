@@ -50,6 +50,8 @@ def test_the_description_builds_the_same_net_anew() -> None:
     again = build_from(net.architecture, label_space=SPACE, preparation=PREPARATION)
     assert again.architecture == net.architecture
     assert {n: t.shape for n, t in again.state_dict().items()} == {n: t.shape for n, t in net.state_dict().items()}
+    assert again.network.body.smallest == net.network.body.smallest
+    assert all(p.is_meta for p in again.network.body.parameters())  # no memory is spent on weights that are replaced
     assert again.network.scales == net.network.scales
     assert again.network.axes == net.network.axes
     assert [n for n, p in again.named_parameters() if p.requires_grad] == [

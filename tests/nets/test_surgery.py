@@ -97,11 +97,11 @@ def test_the_full_vgg16_has_the_published_geometry() -> None:
         model = torchvision.models.vgg16(weights=None, init_weights=False)
     from fullconv.nets.surgery import rewritten
 
-    network, account, geometry, _ = rewritten(model, (224, 224), pooling="window", context="global")
-    assert geometry.receptive_field == (404, 404)  # Long et al. 2015, table 1
-    assert geometry.stride == (32, 32)
-    assert network.get_submodule("classifier.0").weight.shape == (4096, 512, 7, 7)
-    assert account.reshaped == ("classifier.0.weight", "classifier.3.weight", "classifier.6.weight")
+    made = rewritten(model, (224, 224))
+    assert made.geometry.receptive_field == (404, 404)  # Long et al. 2015, table 1
+    assert made.geometry.stride == (32, 32)
+    assert made.network.get_submodule("classifier.0").weight.shape == (4096, 512, 7, 7)
+    assert made.account.reshaped == ("classifier.0.weight", "classifier.3.weight", "classifier.6.weight")
 
 
 def test_gradients_reach_every_weight_and_dropout_drops() -> None:

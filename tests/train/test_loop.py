@@ -156,6 +156,10 @@ def test_a_flat_run_stops_after_a_third(scenes: SampleSet) -> None:
         trained(scenes, replace(SHORT, rate=0.0, steps=90))
 
 
+def test_a_flat_run_from_random_weights_goes_on(scenes: SampleSet) -> None:
+    assert trained(scenes, replace(SHORT, rate=0.0, steps=90, stops_flat=False))
+
+
 def test_one_class_everywhere_is_named(scenes: SampleSet) -> None:
     net = tiny_net(scenes.label_space)
     with torch.no_grad():

@@ -101,9 +101,11 @@ def test_steps_asked_for_are_kept() -> None:
     assert plan.seconds == {}
 
 
-def test_random_weights_learn_at_the_full_rate() -> None:
-    assert plan_of(planned(), question()).recipes["32s"].pretrained_rate < 1
-    assert plan_of(planned(weights="none"), question(weights="none")).recipes["32s"].pretrained_rate == 1
+def test_random_weights_learn_at_the_full_rate_and_may_begin_by_guessing() -> None:
+    usual = plan_of(planned(), question()).recipes
+    assert all(one.pretrained_rate < 1 and one.stops_flat for one in usual.values())
+    random = plan_of(planned(weights="none"), question(weights="none")).recipes
+    assert all(one.pretrained_rate == 1 and not one.stops_flat for one in random.values())
 
 
 def test_the_paper_recipe_takes_whole_photos_at_its_own_rates() -> None:

@@ -17,7 +17,7 @@ from fullconv.train.loop import training_steps
 from fullconv.train.recipe import recipe
 from fullconv.train.stages import Replanning, Stage, stage_steps
 
-HOW = replace(recipe("modern"), steps=20, batch=2, crop=(32, 32), precision="fp32", workers=0)
+HOW = replace(recipe("modern"), steps=60, batch=2, crop=(32, 32), precision="fp32", workers=0, stops_flat=False)
 
 
 def stage(folder: Path, *, key: str = "k", planned_again: bool = True) -> Stage:
@@ -36,22 +36,22 @@ def steps_of(samples: SampleSet, net: torch.nn.Module) -> partial[object]:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fullconv.train.stages.plan_again", lambda done, seconds, left: 7)
+    monkeypatch.setattr("fullconv.train.stages.plan_again", lambda done, seconds, left: 16)
 
 
 @pytest.mark.usefixtures("short")
 def test_the_later_plans_are_kept_and_the_journal_is_whole(scenes: SampleSet, tmp_path: Path) -> None:
     net = tiny_net(scenes.label_space)
     done = list(stage_steps(stage(tmp_path), steps_of(scenes, net)))  # type: ignore[arg-type]
-    assert [step.step for step in done] == list(range(1, 8))
+    assert [step.step for step in done] == list(range(1, 17))
     again = read_json(tmp_path / "kept.json")
-    assert [(one["after"], one["steps"]) for one in again] == [(2, 7), (4, 7)]
+    assert [(one["after"], one["steps"]) for one in again] == [(6, 16), (8, 16)]
     assert all("are left" in one["because"] for one in again)
-    assert [line["step"] for line in read_journal(tmp_path / "32s" / "journal.jsonl")] == list(range(1, 8))
+    assert [line["step"] for line in read_journal(tmp_path / "32s" / "journal.jsonl")] == list(range(1, 17))
 
 
 @pytest.mark.usefixtures("short")
-@pytest.mark.parametrize("stop", [1, 2, 3, 5])
+@pytest.mark.parametrize("stop", [1, 6, 7, 8, 12])
 def test_stopped_anywhere_it_ends_alike(
     scenes: SampleSet, tmp_path: Path, stop: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -67,7 +67,7 @@ def test_stopped_anywhere_it_ends_alike(
         torch.equal(left, right)
         for left, right in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
     )
-    assert [line["step"] for line in read_journal(tmp_path / "cut" / "32s" / "journal.jsonl")] == list(range(1, 8))
+    assert [line["step"] for line in read_journal(tmp_path / "cut" / "32s" / "journal.jsonl")] == list(range(1, 17))
 
 
 def test_another_key_starts_anew(scenes: SampleSet, tmp_path: Path) -> None:
@@ -85,7 +85,20 @@ def test_a_finished_stage_does_no_step(scenes: SampleSet, tmp_path: Path) -> Non
 
 def test_the_same_later_plans_give_the_same_steps(scenes: SampleSet, tmp_path: Path) -> None:
     """What stands in plan.json is followed, not the clock."""
-    known = [{"after": 2, "steps": 6, "because": ""}, {"after": 3, "steps": 5, "because": ""}]
+    known = [{"after": 6, "steps": 14, "because": ""}, {"after": 7, "steps": 10, "because": ""}]
     given = Replanning(known, lambda spent: pytest.fail("asked again"), lambda again: pytest.fail("written again"))
     one = Stage("32s", tmp_path / "32s", "k", HOW, given)
-    assert [s.step for s in stage_steps(one, steps_of(scenes, tiny_net(scenes.label_space)))] == [1, 2, 3, 4, 5]  # type: ignore[arg-type]
+    assert [s.step for s in stage_steps(one, steps_of(scenes, tiny_net(scenes.label_space)))] == list(range(1, 11))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("steps", "after"), [(4, []), (20, [5])])
+def test_a_short_stage_is_planned_again_only_after_steps_that_tell(
+    scenes: SampleSet, tmp_path: Path, steps: int, after: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fullconv.train.stages.plan_again", lambda done, seconds, left: done + 1)
+    kept: list[dict[str, object]] = []
+    given = Replanning([], lambda spent: 1e9, lambda again: kept.extend(again))  # type: ignore[arg-type]
+    one = Stage("32s", tmp_path / "32s", "k", replace(HOW, steps=steps), given)
+    done = list(stage_steps(one, steps_of(scenes, tiny_net(scenes.label_space))))  # type: ignore[arg-type]
+    assert [again["after"] for again in kept] == after
+    assert len(done) == (after[-1] + 1 if after else steps)

@@ -20,7 +20,7 @@ from fullconv.nets import layout as lay
 from fullconv.nets.graph import label, trace
 from fullconv.nets.places import Follower, kind_of, places, shape_of
 from fullconv.nets.proof import evaluating
-from fullconv.nets.surgery import Converted
+from fullconv.nets.surgery import Convolutional
 
 __all__ = ["Body", "Tap", "body_of"]
 
@@ -64,7 +64,7 @@ class Body(nn.Module):
         return list(self.network(x))
 
 
-def body_of(converted: Converted, strides: Sequence[int], *, through_fc: bool = False, pick: str = "last") -> Body:
+def body_of(converted: Convolutional, strides: Sequence[int], *, through_fc: bool = False, pick: str = "last") -> Body:
     """Cut a converted classifier off before its head, and give out its maps at the strides asked for.
 
     Args:
@@ -135,7 +135,7 @@ def stride_of(node: fx.Node, follower: Follower) -> int | None:
     return int(y) if y == x and y.denominator == 1 else None
 
 
-def before_scores(road: list[fx.Node], converted: Converted, *, through_fc: bool) -> list[fx.Node]:
+def before_scores(road: list[fx.Node], converted: Convolutional, *, through_fc: bool) -> list[fx.Node]:
     """The road up to the last map of the body: before the pooling or the first fully connected layer, or the last."""
     start = next((i for i, n in enumerate(road) if n.name in converted.head), len(road))
     layers = [i for i, n in enumerate(road) if i >= start and is_convolution(n)]

@@ -194,7 +194,8 @@ def set_weights(net: SegmentationNet, weights: Mapping[str, Tensor], path: Path)
             f"{path}: {'; '.join(faults[:10])}{more}",
             "use the card and the weights of one bundle",
         )
-    net.load_state_dict(dict(weights))
+    # copies: where a tensor begins in a mapped file decides how its sums are rounded
+    net.load_state_dict({name: tensor.clone() for name, tensor in weights.items()}, assign=True)
 
 
 def check_hash(card: Mapping[str, Any], folder: Path) -> None:

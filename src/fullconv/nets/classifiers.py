@@ -152,12 +152,18 @@ KNOWN: dict[str, Callable[[str], bool]] = {
 # ---------------------------------------------------------------------- networks and weights
 
 
+def has_embedded(name: str) -> bool:
+    """Are there weights for this name that come as a package? Also for timm's own name of the same network."""
+    source, _, model = name.rpartition(":")
+    bare = model.partition(".")[0]
+    return source == "embedded" or (bare.startswith("tf_") and bare.removeprefix("tf_") in EMBEDDED)
+
+
 def build_timm(model: str, weights: str) -> tuple[nn.Module, str]:
     import timm
 
-    bare = model.partition(".")[0]
-    if weights == "embedded" and bare.removeprefix("tf_") in EMBEDDED and bare.startswith("tf_"):
-        return build_embedded(bare.removeprefix("tf_"), weights)
+    if weights == "embedded" and has_embedded(model):
+        return build_embedded(model.partition(".")[0].removeprefix("tf_"), weights)
     if weights == "hub":
         config = timm.get_pretrained_cfg(model)
         if config is None or not (config.hf_hub_id or config.url):

@@ -16,13 +16,13 @@ from fullconv.geometry.geometry import Axis
 from fullconv.nets.alignment import CAFFE_PAD, Paper, Same, best
 from fullconv.nets.body import Body, body_of
 from fullconv.nets.places import places
-from fullconv.nets.surgery import Converted
+from fullconv.nets.surgery import Convolutional
 from fullconv.nets.trace import trace
 
 POOLING_FUNCTIONS = ("max_pool2d", "avg_pool2d", "boolean_dispatch")
 
 
-def fit_same(converted: Converted, strides: Sequence[int]) -> tuple[Body, tuple[Same, Same]]:
+def fit_same(converted: Convolutional, strides: Sequence[int]) -> tuple[Body, tuple[Same, Same]]:
     """The body up to the last map before the pooling, and the paddings that lay its cells evenly on a photo.
 
     The padded length need not be a multiple of the coarsest stride: where cells lie on the borders (ResNet), or move
@@ -44,7 +44,7 @@ def fit_same(converted: Converted, strides: Sequence[int]) -> tuple[Body, tuple[
     return body, (best(rows), best(columns))
 
 
-def fit_paper(converted: Converted, strides: Sequence[int]) -> tuple[Body, tuple[Paper, Paper]]:
+def fit_paper(converted: Convolutional, strides: Sequence[int]) -> tuple[Body, tuple[Paper, Paper]]:
     """The body as the authors' nets have it: poolings that round up, fc6 and fc7 in it, poolings themselves as taps."""
     network = copy.deepcopy(converted.network)
     round_up(network)
@@ -62,7 +62,7 @@ def fit_paper(converted: Converted, strides: Sequence[int]) -> tuple[Body, tuple
     return body, (both[0], both[1])
 
 
-def plain_length(body: Body, converted: Converted) -> int:
+def plain_length(body: Body, converted: Convolutional) -> int:
     """A length that the coarsest stride divides, at which every map has cells."""
     stride = body.taps[-1].stride
     return stride * (1 + -(-max(*converted.window, body.smallest) // stride))
@@ -82,12 +82,10 @@ def maps_at(body: Body, length: int) -> list[tuple[Axis, Axis]]:
     return found
 
 
-def has_fully_connected(converted: Converted) -> bool:
+def has_fully_connected(converted: Convolutional) -> bool:
     """Whether a layer over the whole flattened map became a convolution (fc6 of VGG16 and AlexNet)."""
     weights = dict(converted.network.named_parameters())
-    return any(
-        max(weights[name].shape[2:], default=1) > 1 for name in converted.proof.account.reshaped if name in weights
-    )
+    return any(max(weights[name].shape[2:], default=1) > 1 for name in converted.account.reshaped if name in weights)
 
 
 def round_up(network: fx.GraphModule) -> None:

@@ -6,7 +6,7 @@ with the
 next finer scores; a last enlargement gives one score a class and pixel. Where maps come to lie is derived
 (alignment.py).
 
-In: `Converted`. Out: `SegmentationNet`. Source: Long, Shelhamer, Darrell 2015, sections 3.3, 4.1 and 4.2.
+In: `Convolutional`. Out: `SegmentationNet`. Source: Long, Shelhamer, Darrell 2015, sections 3.3, 4.1 and 4.2.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fullconv.labels.space import LabelSpace
     from fullconv.nets.body import Body
     from fullconv.nets.preparation import Preparation
-    from fullconv.nets.surgery import Converted
+    from fullconv.nets.surgery import Convolutional
 
 ALIGNMENTS = {
     "same": "padding that spreads the cells evenly over the photo",
@@ -42,7 +42,7 @@ AT_ONCE_SCALE = 0.01
 
 
 def fcn32s(
-    converted: Converted,
+    converted: Convolutional,
     *,
     label_space: LabelSpace,
     preparation: Preparation,
@@ -71,7 +71,7 @@ def fcn32s(
 
 
 def fcn16s(
-    converted: Converted,
+    converted: Convolutional,
     *,
     label_space: LabelSpace,
     preparation: Preparation,
@@ -86,7 +86,7 @@ def fcn16s(
 
 
 def fcn8s(
-    converted: Converted,
+    converted: Convolutional,
     *,
     label_space: LabelSpace,
     preparation: Preparation,
@@ -101,7 +101,7 @@ def fcn8s(
 
 
 def fcn4s(
-    converted: Converted,
+    converted: Convolutional,
     *,
     label_space: LabelSpace,
     preparation: Preparation,
@@ -117,7 +117,7 @@ def fcn4s(
 
 def _fcn(
     strides: tuple[int, ...],
-    converted: Converted,
+    converted: Convolutional,
     label_space: LabelSpace,
     preparation: Preparation,
     alignment: str,

@@ -88,12 +88,22 @@ def architecture_of(
     return {"head": head, "backbone": named, "window": list(window), "arguments": dict(arguments)}
 
 
+def without_memory(network: nn.Module) -> nn.Module:
+    """Move what a state dict holds to the meta device, in place; what it does not hold could not be given back."""
+    if not any(module._non_persistent_buffers_set for module in network.modules()):
+        network.to("meta")
+    return network
+
+
 def build_from(
     architecture: Mapping[str, Any], *, label_space: LabelSpace, preparation: Preparation
 ) -> SegmentationNet:
-    """Build a network from its description, without weights. Raises: BundleError for a head that is not known."""
+    """Build a network from its description, for weights that are assigned to it (`load_state_dict(assign=True)`).
+
+    Its backbone has no memory until then. Raises: BundleError for a head that is not known.
+    """
     from fullconv.nets.classifiers import build_classifier
-    from fullconv.nets.surgery import convolutionalize
+    from fullconv.nets.surgery import rewritten
 
     head = architecture["head"]
     if head not in HEADS:
@@ -104,7 +114,7 @@ def build_from(
         )
     backbone = architecture["backbone"]
     classifier = build_classifier(backbone["name"], classes=backbone["classes"], weights="none")
-    converted = convolutionalize(classifier.network, tuple(architecture["window"]))
+    converted = rewritten(without_memory(classifier.network), tuple(architecture["window"]))
     builder = getattr(importlib.import_module(HEADS[head]), head)
     net: SegmentationNet = builder(
         converted,

@@ -23,7 +23,7 @@ from fullconv.labels.space import LabelSpace
 from fullconv.nets.body import Body, Tap, body_of
 from fullconv.nets.preparation import Preparation
 from fullconv.nets.segmentation import SegmentationNet, architecture_of
-from fullconv.nets.surgery import Converted
+from fullconv.nets.surgery import Convolutional
 
 STRIDES = (2, 4, 8, 16, 32)
 
@@ -193,7 +193,7 @@ class Sharp(nn.Module):
 
 
 def sharp(
-    converted: Converted,
+    converted: Convolutional,
     *,
     label_space: LabelSpace,
     preparation: Preparation,
@@ -223,7 +223,7 @@ def sharp(
     )
 
 
-def _body(converted: Converted) -> Body:
+def _body(converted: Convolutional) -> Body:
     """Taps at all of STRIDES that the backbone has, which may begin at 4 (ConvNeXt, AlexNet)."""
     for first in range(len(STRIDES) - 2):
         try:

@@ -32,6 +32,7 @@ from fullconv.nets.places import (
     shape_of,
 )
 from fullconv.nets.proof import Account, Photos, Proof, compare_at_window
+from fullconv.nets.straight import straightened
 
 POOLINGS = {
     "window": "each cell scores one window: the pooling over the whole map becomes a fixed pooling of stride 1",
@@ -44,18 +45,25 @@ CONTEXTS = {
 
 
 @dataclass(frozen=True)
-class Converted:
-    """A fully convolutional network that was a classifier, and what is known of it.
+class Convolutional:
+    """A fully convolutional network that was a classifier: what heads are built on.
 
     `network` gives (N, K, h, w) scores; `geometry` is that of the score grid at the window's size; `head` names the
     nodes of its graph that stand for the classifier's head: what comes after the last map of the body.
     """
 
     network: fx.GraphModule
-    proof: Proof
+    account: Account
     geometry: Geometry
     window: Size
     head: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Converted(Convolutional):
+    """The same with the proof that it equals the classifier."""
+
+    proof: Proof
 
 
 def convolutionalize(
@@ -80,10 +88,9 @@ def convolutionalize(
     window = pair(window)
     chosen("pooling", pooling, POOLINGS)
     chosen("context", context, CONTEXTS)
-    network, account, geometry, head = rewritten(model, window, pooling=pooling, context=context)
-    check = compare_at_window(model, network, window, photos)
-    proof = Proof(window, geometry, pooling, check, account)
-    return Converted(network, proof, geometry, window, head)
+    made = rewritten(model, window, pooling=pooling, context=context)
+    check = compare_at_window(model, made.network, window, photos)
+    return Converted(**vars(made), proof=Proof(window, made.geometry, pooling, check, made.account))
 
 
 def chosen(what: str, word: str, choices: dict[str, str]) -> None:
@@ -93,11 +100,16 @@ def chosen(what: str, word: str, choices: dict[str, str]) -> None:
         )
 
 
-def rewritten(model: nn.Module, window: Size, *, pooling: str, context: str) -> Rewritten:
-    """The converted network, the account of weights, its score grid at the window's size, and the nodes of its head."""
+def rewritten(model: nn.Module, window: Size, *, pooling: str = "window", context: str = "global") -> Convolutional:
+    """As `convolutionalize`, without the comparison: also for weights without data (the meta device)."""
     graph_module = trace(copy.deepcopy(model), window)
-    follower = places(graph_module, disagreement="span")
-    work = Surgery(graph_module, follower, pooling=pooling, context=context)
+    work = Surgery(graph_module, places(graph_module, disagreement="span"), pooling=pooling, context=context)
+    work.refuse_what_cannot_be_followed()
+    reshaped = straightened(graph_module, work.follower, work.head())
+    if reshaped:
+        graph_module = trace(tidied(graph_module), window)
+        follower = places(graph_module, disagreement="span")
+        work = Surgery(graph_module, follower, pooling=pooling, context=context, reshaped=reshaped)
     work.operate()
     account = work.account(model, graph_module)
     network = trace(tidied(graph_module), window)
@@ -110,10 +122,7 @@ def rewritten(model: nn.Module, window: Size, *, pooling: str, context: str) -> 
     head = tuple(n.name for n in head_nodes(network, after, {n.name for n in work.new}))
     for node in network.graph.nodes:
         node.meta.pop("concrete", None)
-    return network, account, place.geometry, head
-
-
-Rewritten = tuple[fx.GraphModule, Account, Geometry, tuple[str, ...]]
+    return Convolutional(network, account, place.geometry, window, head)
 
 
 def tidied(graph_module: fx.GraphModule) -> fx.GraphModule:
@@ -173,7 +182,6 @@ class Surgery:
         return self.module.graph
 
     def operate(self) -> None:
-        self.refuse_what_cannot_be_followed()
         head, before = self.head(), set(self.graph.nodes)
         for node in list(self.graph.nodes):
             if node in head:

@@ -114,7 +114,7 @@ def classifier_steps(
         loss=F.cross_entropy if labelled else F.binary_cross_entropy_with_logits,
         targets=len,
         watch=Watch(steps=recipe.steps, classes=classes, void=NO_VOID, weights=None)
-        if labelled and classes < NO_VOID
+        if labelled and classes < NO_VOID and recipe.stops_flat
         else None,
         pretrained=_pretrained(classifier.network),
     )

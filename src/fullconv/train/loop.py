@@ -75,7 +75,7 @@ class Task:
         preparation: brings uint8 photos to what the network takes.
         loss: (outputs, targets) -> the loss as the recipe reduces it.
         targets: (targets) -> how many pixels or labels count in this batch.
-        watch: judges the run; None where its questions make no sense (several labels an image).
+        watch: judges the run; None where its questions make no sense (several labels an image, random weights).
         pretrained: names of parameters that hold pretrained weights.
     """
 
@@ -139,7 +139,9 @@ def _segmentation_task(net: SegmentationNet, samples: tuple[Sample, ...], recipe
             reduction=recipe.reduction,
         ),
         targets=lambda labels: int((labels != void).sum()),
-        watch=Watch(steps=recipe.steps, classes=net.label_space.size, void=void, weights=weights),
+        watch=Watch(steps=recipe.steps, classes=net.label_space.size, void=void, weights=weights)
+        if recipe.stops_flat
+        else None,
         pretrained=frozenset(net.parameter_groups()["pretrained"]),
     )
 

@@ -20,6 +20,7 @@ GRID = 32
 COMBINATIONS = (("fp32", False), ("fp32", True), ("bf16", False), ("bf16", True))  # precision, channels-last
 LARGEST_CROP = 320  # what the first runs used; larger ones are not compared yet
 REPLANNED_AFTER = (0.1, 0.5)  # shares of a stage's steps: a machine may grow slower or quiet on the way
+FEWEST_STEPS = 5  # before a plan is made again: the first step also starts the processes that make its batches
 STALL = 3.0  # a step counts at most so many times the median: one stall says nothing of the rest
 REPORT_SECONDS = 12.0
 KEPT_FREE = 0.01  # share of the minutes that no step is planned into
@@ -135,15 +136,15 @@ def make_plan(
     reserve = _reserve(question, seconds_to_measure)
     speed = next(row.images_per_second for row in rows[len(COMBINATIONS) :] if row.batch == batch)
     steps = _steps(question, seen, crop.value, batch, speed, window, reserve.value)
-    return [crop, balance, _class_aware(balance.value), *machine, _workers(question), reserve, *steps]
+    start = _random_start() if question.weights == "none" else []
+    return [crop, balance, _class_aware(balance.value), *machine, _workers(question), *start, reserve, *steps]
 
 
 def plan_of(document: dict[str, Any], question: Question) -> Plan:
     """plan.json as the stages use it."""
     values = {decision["name"]: decision["value"] for decision in document["decisions"]}
     machine = {name: values[name] for name in ("precision", "channels_last", "workers")}
-    if question.weights == "none":
-        machine["pretrained_rate"] = 1.0
+    machine |= {name: values[name] for name in ("pretrained_rate", "stops_flat") if name in values}
     base = replace(recipe(question.recipe), **machine)
     if base.crop:
         weights = tuple(values["class_weights"])
@@ -229,6 +230,16 @@ def plan_machine(rows: Sequence[Measured], recipe: Recipe) -> list[Decision]:
             f"images a second: {said_sizes}",
             FROM_PYTHON,
         ),
+    ]
+
+
+def _random_start() -> list[Decision]:
+    found = "--weights none"
+    return [
+        Decision(
+            "pretrained_rate", 1.0, "nothing is pretrained: every layer learns at the full rate", found, FROM_PYTHON
+        ),
+        Decision("stops_flat", False, "from random weights training begins with guessing", found, FROM_PYTHON),
     ]
 
 

@@ -42,6 +42,8 @@ class Recipe:
         precision: "fp32" or "bf16" (autocast).
         channels_last: memory layout of photos and weights.
         workers: processes that make batches ahead.
+        stops_flat: stop early where the loss stays that of guessing, or one class is everywhere. From random weights
+            training begins so: then not.
     """
 
     name: str
@@ -71,6 +73,7 @@ class Recipe:
     precision: str = "fp32"
     channels_last: bool = False
     workers: int = 1
+    stops_flat: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """As a JSON document."""

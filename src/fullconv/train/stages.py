@@ -17,7 +17,7 @@ from fullconv.base.files import read_json, write_json
 from fullconv.base.journal import append_journal, cut_journal, read_journal
 from fullconv.train.checkpoint import checkpoint_step
 from fullconv.train.loop import Step
-from fullconv.train.plan import REPLANNED_AFTER, plan_again
+from fullconv.train.plan import FEWEST_STEPS, REPLANNED_AFTER, plan_again
 from fullconv.train.recipe import Recipe
 
 SCHEMA = "fullconv.stage/2"
@@ -77,13 +77,18 @@ def stage_steps(stage: Stage, steps: Steps) -> Iterator[Step]:
             yield step
 
     recipe, replanning = stage.recipe, stage.replanning
-    again = list(replanning.known) if replanning else []
-    for i, share in enumerate(REPLANNED_AFTER if replanning else ()):
-        yield from journalled(recipe, max(1, round(share * recipe.steps)))
-        if replanning and len(again) == i:
-            again.append(_planned_again(stage, replanning, again, checkpoint_step(checkpoint)))
+    again, done = (list(replanning.known) if replanning else []), 0
+    counted = 0
+    for share in REPLANNED_AFTER if replanning else ():
+        after = max(FEWEST_STEPS, round(share * recipe.steps))
+        if not done < after < recipe.steps:
+            continue
+        yield from journalled(recipe, after)
+        if replanning and len(again) == counted:
+            again.append(_planned_again(stage, replanning, again, after))
             replanning.keep(again)
-        recipe = replace(recipe, steps=again[i]["steps"])
+        recipe, done = replace(recipe, steps=again[counted]["steps"]), after
+        counted += 1
     yield from journalled(recipe, None)
 
 

@@ -1,0 +1,223 @@
+"""Linear layers inside the body become 1x1 convolutions. Road: nets, a part of surgery, before the head is rewritten.
+
+ConvNeXt and its kin keep their maps as (N, H, W, C) so that Linear layers act on the channels; squeeze-and-excitation
+pools to (N, C) for the same reason. Here every such tensor gets its straight form, (N, C, H, W), and the steps on it
+are written anew for that form; what only turned dimensions round falls away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, fx, nn
+
+from fullconv.nets import layout as lay
+from fullconv.nets.layers import ChannelNorm
+from fullconv.nets.layout import Layout
+from fullconv.nets.lifts import POINTWISE, as_kernel, is_map_norm
+from fullconv.nets.places import Follower, Place, argument, is_tensor, kind_of
+
+TURNS = ("reshape", "permute", "Permute", "getitem", "contiguous", "Identity")
+"""Steps that only lay a tensor out otherwise: in the straight form they do nothing."""
+
+
+@dataclass
+class Straightening:
+    """Rewrites the body of a traced network, in place.
+
+    Attributes:
+        head: nodes that are left as they are.
+        straight: node -> the node of its straight form.
+        reshaped: names of the weights that became kernels.
+    """
+
+    module: fx.GraphModule
+    follower: Follower
+    head: set[fx.Node]
+    straight: dict[fx.Node, fx.Node] = field(default_factory=dict)
+    reshaped: list[str] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Give every tensor its straight form, use it where the network comes back to maps, drop what is not used."""
+        for node in list(self.graph.nodes):
+            place = self.follower.place.get(node)
+            if node in self.head or place is None or not is_tensor(node) or node.op in ("placeholder", "output"):
+                continue
+            source = self.first(node)
+            if is_straight(place.layout):
+                if kind_of(node, self.module) in TURNS and source in self.straight:
+                    node.replace_all_uses_with(self.straight[source])
+            elif has_straight_form(place.layout) and source is not None:
+                with self.graph.inserting_before(node):
+                    made = self.made(node, source)
+                if made is not None:
+                    self.straight[node] = made
+                    if "concrete" not in made.meta:  # a new step lies in the block of the one that it stands for
+                        made.meta = {key: value for key, value in node.meta.items() if key != "concrete"}
+        self.turn_back()
+        self.graph.eliminate_dead_code()
+
+    @property
+    def graph(self) -> fx.Graph:
+        return self.module.graph
+
+    def first(self, node: fx.Node) -> fx.Node | None:
+        return next((n for n in node.all_input_nodes if self.follower.place.get(n) is not None), None)
+
+    def place(self, node: fx.Node) -> Place:
+        place = self.follower.place[node]
+        assert place is not None
+        return place
+
+    def form(self, node: fx.Node) -> fx.Node | None:
+        """The straight form of a tensor: itself, what was made for it, or none."""
+        return node if is_straight(self.place(node).layout) else self.straight.get(node)
+
+    def made(self, node: fx.Node, source: fx.Node) -> fx.Node | None:
+        """The node of the straight form, or None where a step has none: then the network's own step stays."""
+        x, kind = self.form(source), kind_of(node, self.module)
+        if x is None:
+            return None
+        if kind in TURNS:
+            return x if kind != "getitem" or only_new_axes(node) else None
+        if kind == "reduce":
+            return self.pooled(node, source, x)
+        if kind == "linear":
+            return self.convolution(node, source, x)
+        if kind == "LayerNorm":
+            return self.norm(node, source, x)
+        return self.pointwise(node, kind)
+
+    def pooled(self, node: fx.Node, source: fx.Node, x: fx.Node) -> fx.Node | None:
+        name = str(node.target if node.op == "call_method" else getattr(node.target, "__name__", ""))
+        whole = lay.holds(self.place(source).layout, "h") and not lay.holds(self.place(node).layout, "h")
+        if name not in ("mean", "amax") or not whole or not lay.holds(self.place(node).layout, "c"):
+            return None
+        return self.graph.call_method(name, (x, (2, 3)), {"keepdim": True})
+
+    def convolution(self, node: fx.Node, source: fx.Node, x: fx.Node) -> fx.Node | None:
+        run = self.place(source).layout[-1]
+        if node.op != "call_module" or any(atom.name in "hw" for atom in run):
+            return None
+        layer: Any = self.module.get_submodule(str(node.target))
+        kernel, inputs = as_kernel(layer.weight.detach(), run)
+        where: dict[str, Any] = {"dtype": kernel.dtype, "device": kernel.device}
+        conv = nn.Conv2d(inputs, len(kernel), 1, bias=layer.bias is not None, **where)
+        conv.weight = nn.Parameter(kernel, requires_grad=layer.weight.requires_grad)
+        conv.bias = layer.bias
+        self.reshaped.append(f"{node.target}.weight")
+        return self.call(node, conv, x)
+
+    def norm(self, node: fx.Node, source: fx.Node, x: fx.Node) -> fx.Node | None:
+        layer: Any = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+        run = self.place(source).layout[-1]
+        if layer is None or len(layer.normalized_shape) != 1 or any(a.name in "hw" for a in run):
+            return None
+        twin = ChannelNorm(layer.normalized_shape, layer.eps, layer.elementwise_affine, bias=layer.bias is not None)
+        twin.weight, twin.bias = layer.weight, layer.bias
+        return self.call(node, twin, x)
+
+    def call(self, node: fx.Node, layer: nn.Module, x: fx.Node) -> fx.Node:
+        """The layer under the name of the one that it stands for; every use of that one is turned back later."""
+        self.module.add_submodule(str(node.target), layer)
+        return self.graph.call_module(str(node.target), (x,))
+
+    def pointwise(self, node: fx.Node, kind: str) -> fx.Node | None:
+        if node.op == "call_module":
+            layer = self.module.get_submodule(str(node.target))
+            if isinstance(layer, nn.Conv2d | nn.Softmax | nn.GLU) or list(layer.parameters()) or is_map_norm(layer):
+                return None
+        elif kind.rstrip("_") not in POINTWISE:
+            return None
+        forms: dict[fx.Node, fx.Node] = {}
+        for other in node.all_input_nodes:
+            form = self.form(other) if self.follower.place.get(other) is not None else self.along(node, other)
+            if form is None:
+                return None
+            forms[other] = form
+        copied = self.graph.node_copy(node, lambda n: forms[n])
+        copied.meta = {}
+        return copied
+
+    def along(self, node: fx.Node, other: fx.Node) -> fx.Node | None:
+        """A number as it is, or a parameter along the channels as (C, 1, 1)."""
+        value = other.meta.get("concrete")
+        if not isinstance(value, Tensor) or value.numel() == 1:
+            return other
+        layout = self.place(node).layout
+        aligned = (1,) * (len(layout) - value.dim()) + tuple(value.shape)
+        long = [run for run, size in zip(layout, aligned, strict=True) if size > 1]
+        if len(aligned) != len(layout) or len(long) != 1 or any(a.name in "nhw" for a in long[0]):
+            return None
+        return self.graph.call_method("view", (other, -1, 1, 1))
+
+    def turn_back(self) -> None:
+        """What still reads a layer that was written anew, reads that one's result in the layout it knows."""
+        for node, form in self.straight.items():
+            if node.op == "call_module" and form.op == "call_module" and form.target == node.target:
+                with self.graph.inserting_after(form):
+                    back = self.original(form, self.place(node).layout)
+                node.replace_all_uses_with(back)
+
+    def original(self, form: fx.Node, layout: Layout) -> fx.Node:
+        """(N, C, H, W) laid out as `layout`."""
+        if len(layout) == 4:
+            order = [("n", "c", "h", "w").index(run[0].name.partition(".")[0]) for run in layout]
+            return self.graph.call_method("permute", (form, *order))
+        if len(layout) == 2:
+            return self.graph.call_method("mean", (form, (2, 3)))
+        tokens = self.graph.call_method("flatten", (form, 2))
+        if any(atom.name == "h" for atom in layout[2]):
+            return tokens
+        with self.graph.inserting_after(tokens):
+            return self.graph.call_method("transpose", (tokens, 1, 2))
+
+
+def is_straight(layout: Layout) -> bool:
+    """(N, C, H, W), or (N, C, 1, 1) after a pooling over the whole map."""
+    if len(layout) != 4 or not is_run(layout[0], "n") or not is_run(layout[1], "c"):
+        return False
+    pooled = layout[2] == layout[3] == ()
+    return pooled or (lay.where(layout, "h") == 2 and lay.where(layout, "w") == 3)
+
+
+def has_straight_form(layout: Layout) -> bool:
+    """(N, H, W, C) and other orders of the four, (N, H W, C), (N, C, H W), (N, C)."""
+    if not layout or not is_run(layout[0], "n"):
+        return False
+    rest = layout[1:]
+    channels = [run for run in rest if is_run(run, "c")]
+    places = [tuple(a.name for a in run) for run in rest if run not in channels]
+    return len(channels) == 1 and places in ([("h",), ("w",)], [("h", "w")], [])
+
+
+def is_run(run: lay.Run, name: str) -> bool:
+    """Does the dimension hold this alone, its parts in order?"""
+    parts = [atom.name for atom in run]
+    return bool(run) and all(part.partition(".")[0] == name for part in parts) and parts == sorted(parts)
+
+
+def only_new_axes(node: fx.Node) -> bool:
+    """x[:, :, None, None]."""
+    index = argument(node, 1, "", None)
+    index = index if isinstance(index, tuple) else (index,)
+    return all(i is None or i is Ellipsis or i == slice(None) for i in index)
+
+
+def straightened(module: fx.GraphModule, follower: Follower, head: set[fx.Node]) -> list[str]:
+    """Rewrite the body in place. Returns: the names of the weights that became kernels."""
+    if not has_linear(module, head):
+        return []
+    work = Straightening(module, follower, head)
+    work.run()
+    return work.reshaped
+
+
+def has_linear(module: fx.GraphModule, nodes: set[fx.Node]) -> bool:
+    """Whether a Linear layer of the network is used outside `nodes`."""
+    return any(
+        node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), nn.Linear)
+        for node in module.graph.nodes
+        if node not in nodes
+    )
