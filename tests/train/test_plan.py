@@ -77,6 +77,13 @@ def test_the_fastest_combination_is_chosen() -> None:
     assert (values["precision"], values["channels_last"], values["batch"]) == ("bf16", True, 8)
 
 
+@pytest.mark.parametrize(("half", "precision"), [(9.3, "fp32"), (9.6, "bf16")])
+def test_bf16_must_be_clearly_faster(half: float, precision: str) -> None:
+    measured = rows((5.0, 9.0, 6.0, half), {4: 8.0, 8: 9.0})
+    decisions = make_plan(question(), seen((((360, 480), 9),)), measured, window=(224, 224), seconds_to_measure=1.0)
+    assert next(d.value for d in decisions if d.name == "precision") == precision
+
+
 @pytest.mark.parametrize(("fastest", "batch"), [(10.0, 8), (12.0, 16)])
 def test_another_batch_must_be_clearly_faster(fastest: float, batch: int) -> None:
     measured = rows((5.0, 7.0, 6.0, 9.0), {4: 8.0, 8: 9.0, 16: fastest})

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from fullconv.base.errors import FullconvError
+from fullconv.base.memory import keep_freed_memory
 
 COMMANDS = {
     "demo": "fullconv.cli.demo",
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # torch's threads spin for microseconds, then sleep: spinning longer they fight over the cores with whatever else
     # runs, and lose; never spinning costs a tenth (docs/log.md)
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+    keep_freed_memory()
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in words
     sys.exit(_run([word for word in words if word != "--debug"], debug))
