@@ -15,7 +15,7 @@ from torch import nn
 
 from fullconv.train.loop import autocast
 from fullconv.train.optimiser import build_optimiser
-from fullconv.train.plan import COMBINATIONS, Measured, fastest
+from fullconv.train.plan import COMBINATIONS, Measured, best_combination
 from fullconv.train.recipe import Recipe
 
 BATCHES = (4, 8)  # 16 is no faster on 2 cores, and trying it took 2 GB more than training
@@ -38,7 +38,7 @@ def measure_machine(network: nn.Module, *, crop: tuple[int, int], classes: int, 
     base = replace(recipe, batch=BATCHES[0])
     rows = _in_turns(network, [replace(base, precision=p, channels_last=c) for p, c in COMBINATIONS], crop, classes)
     yield from rows
-    best = fastest(rows)
+    best = best_combination(rows)
     base = replace(recipe, precision=best.precision, channels_last=best.channels_last)
     yield from _in_turns(network, [replace(base, batch=batch) for batch in BATCHES], crop, classes)
 

@@ -194,7 +194,7 @@ def plan_balance(shares: Sequence[float]) -> Decision:
     )
 
 
-def fastest(rows: Sequence[Measured]) -> Measured:
+def best_combination(rows: Sequence[Measured]) -> Measured:
     """The fastest row of fp32, unless one of bf16 is clearly faster."""
     full, half = (
         max((row for row in rows if row.precision == name), key=lambda row: row.images_per_second)
@@ -206,7 +206,7 @@ def fastest(rows: Sequence[Measured]) -> Measured:
 def plan_machine(rows: Sequence[Measured], recipe: Recipe) -> list[Decision]:
     """Precision and layout by speed; the batch of 8 unless another is faster by more than 15% an image."""
     first, sizes = rows[: len(COMBINATIONS)], rows[len(COMBINATIONS) :]
-    best = fastest(first)
+    best = best_combination(first)
     said = "; ".join(
         f"{row.precision}{' channels-last' if row.channels_last else ''} {row.images_per_second:.1f}" for row in first
     )
