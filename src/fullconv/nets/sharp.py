@@ -61,7 +61,9 @@ def bring(maps: Tensor, *, factor: int, lag: tuple[Fraction, Fraction], size: tu
     else:
         whole = F.interpolate(padded, scale_factor=factor, mode="bilinear", align_corners=False)
     top, left = (int(ahead * factor + edge - part) for ahead, part in zip(before, lag, strict=True))
-    return whole[:, :, top : top + size[0], left : left + size[1]]
+    bottom, right = whole.shape[2] - top - size[0], whole.shape[3] - left - size[1]
+    # one cut: a slice of rows and one of columns would each fill a whole map with zeros on the way back
+    return F.pad(whole, (-left, -right, -top, -bottom))
 
 
 def lag_between(coarse: Tap, fine_stride: int, fine_offset: tuple[Fraction, Fraction]) -> tuple[Fraction, Fraction]:

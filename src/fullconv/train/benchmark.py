@@ -44,13 +44,16 @@ def measure_machine(network: nn.Module, *, crop: tuple[int, int], classes: int, 
 
 
 def _in_turns(network: nn.Module, settings: Sequence[Recipe], crop: tuple[int, int], classes: int) -> list[Measured]:
-    """The fastest of ROUNDS steps of each setting; a step before the first round is not timed."""
-    kept = [_step(network, how, crop, classes)[1] for how in settings]
-    rounds = [[_step(network, how, crop, classes)[0] for how in settings] for _ in range(ROUNDS)]
-    return [
-        Measured(how.precision, how.channels_last, how.batch, crop, how.batch / min(seconds), held, peak_bytes())
-        for how, seconds, held in zip(settings, zip(*rounds, strict=True), kept, strict=True)
-    ]
+    """The fastest of ROUNDS steps of each setting, each right after one of its own that is not timed: the first step
+    in another layout is slower.
+    """
+    rounds = [[[_step(network, how, crop, classes) for _ in range(2)][1] for how in settings] for _ in range(ROUNDS)]
+    rows = []
+    for how, steps in zip(settings, zip(*rounds, strict=True), strict=True):
+        least, kept = min(steps)
+        speed = how.batch / least
+        rows.append(Measured(how.precision, how.channels_last, how.batch, crop, speed, kept, peak_bytes()))
+    return rows
 
 
 def _step(network: nn.Module, how: Recipe, crop: tuple[int, int], classes: int) -> tuple[float, int]:
