@@ -1,8 +1,9 @@
 """How much memory does one photo take, and how fast does the command answer?
 
-python benchmarks/footprint.py BUNDLE
+python benchmarks/footprint.py BUNDLE [RUN ...]
 
-Writes benchmarks/results/footprint.json. Peak memory is the resident set of a process of its own.
+Writes benchmarks/results/footprint.json. Peak memory of a photo is the resident set of a process of its own; that of a
+run, as run.json has it, adds its largest worker: pages that both share count twice.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from road import DATA, ROOT, git, machine  # type: ignore[import-not-found]
 
-from fullconv.base.files import write_json
+from fullconv.base.files import read_json, write_json
 
 PHOTO = DATA / "voc-animals" / "JPEGImages"
 PEAK = """
@@ -29,7 +31,7 @@ finally:
 """
 
 
-def main(bundle: str) -> None:
+def main(bundle: str, *runs: str) -> None:
     from fullconv.base.images import photo_size
 
     photo = next(path for path in sorted(PHOTO.glob("*.jpg")) if photo_size(path) == (375, 500))
@@ -60,9 +62,22 @@ def main(bundle: str) -> None:
             "command": "`fullconv --help`",
         },
     ]
+    rows += [memory_of(read_json(Path(run) / "run.json")) for run in runs]
     document = {"commit": git("rev-parse", "--short", "HEAD"), "machine": machine(), "rows": rows}
     write_json(ROOT / "benchmarks" / "results" / "footprint.json", document)
 
 
+def memory_of(run: dict[str, Any]) -> dict[str, str]:
+    asked = run["asked"]
+    words = [Path(asked["data"]).name, f"--minutes {asked['minutes']:g}", f"--head {asked['head']}"]
+    words += ["--no-classifier"] if asked["no_classifier"] else []
+    return {
+        "what": "peak memory of a run and its worker",
+        "value": f"{run['peak_bytes'] / 1e9:.1f} GB",
+        "bound": "8 GB",
+        "command": f"`fullconv run {' '.join(words)}`",
+    }
+
+
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])
