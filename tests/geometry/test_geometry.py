@@ -282,3 +282,14 @@ def test_json_writes_fractions_as_text() -> None:
         "receptive_field": [3, 3],
         "size": [4, 4],
     }
+
+
+def test_the_halo_is_half_the_field_in_whole_strides() -> None:
+    def of(field: int | None) -> Geometry:
+        receptive = None if field is None else (Fraction(field), Fraction(1))
+        return Geometry((Fraction(8),) * 2, (Fraction(0),) * 2, receptive, (4, 4))
+
+    assert geo.halo(of(33), multiple=8) == (16, 0)
+    assert geo.halo(of(35), multiple=8) == (24, 0)
+    with pytest.raises(GeometryError, match="unbounded"):
+        geo.halo(of(None), multiple=8)

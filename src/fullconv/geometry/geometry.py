@@ -231,3 +231,22 @@ def crop_offset(larger: Geometry, reference: Geometry) -> tuple[int, int]:
                 "use a kernel of the other parity for half a cell, or more padding for a negative start",
             )
     return int(cut[0]), int(cut[1])
+
+
+def halo(geometry: Geometry, *, multiple: int) -> tuple[int, int]:
+    """How many pixels a tile must show on each side beyond what is kept of it, so that what is kept equals the whole.
+
+    Args:
+        geometry: of the scores.
+        multiple: the coarsest stride inside the network: tiles that begin at its multiples see the same grids.
+    Returns: (y, x), multiples of it.
+    Raises: GeometryError if the receptive field has no bound (a pooling over the whole map): then no tile is enough.
+    """
+    if geometry.receptive_field is None:
+        raise GeometryError(
+            "tiles equal the whole only if a score sees a bounded part of the photo",
+            "the receptive field is unbounded: a pooling over the whole map",
+            "context='window', or the whole photo at once",
+        )
+    y, x = (-(-((field - 1) / 2) // multiple) * multiple for field in geometry.receptive_field)
+    return int(y), int(x)

@@ -45,18 +45,24 @@ class Program(nn.Module):
         return self
 
 
-def write_program(network: fx.GraphModule, *, stride: int, remainders: tuple[int, int]) -> bytes:
+def write_program(
+    network: fx.GraphModule, *, stride: int, remainders: tuple[int, int], least: tuple[int, int] = (1, 1)
+) -> bytes:
     """The steps of a body for photos of height stride * n + remainders[0] and width stride * m + remainders[1].
 
+    Args:
+        network: (N, 3, H, W) -> several maps.
+        least: the smallest n and m.
     Raises: BundleError if torch.export cannot write them, or what it wrote gives other maps.
     """
     free = {
-        which + 2: stride * torch.export.Dim(name, min=1, max=MOST_STRIDES) + remainder
+        which + 2: stride * torch.export.Dim(name, min=least[which], max=MOST_STRIDES) + remainder
         if remainder
-        else stride * torch.export.Dim(name, min=1, max=MOST_STRIDES)
+        else stride * torch.export.Dim(name, min=least[which], max=MOST_STRIDES)
         for which, (name, remainder) in enumerate(zip(("rows", "columns"), remainders, strict=True))
     }
-    example = torch.randn(2, 3, 3 * stride + remainders[0], 4 * stride + remainders[1])
+    sizes = [(least[i] + 2 + i) * stride + remainders[i] for i in (0, 1)]
+    example = torch.randn(2, 3, *sizes)
     buffer = io.BytesIO()
     try:
         fixed = with_fixed_padding(network, (example.shape[2], example.shape[3])).eval()
@@ -66,7 +72,7 @@ def write_program(network: fx.GraphModule, *, stride: int, remainders: tuple[int
             program = torch.export.export(fixed, (example,), dynamic_shapes=dynamic)
             program._example_inputs = None  # the only thing that would be pickled
             torch.export.save(program, buffer)
-            check(network, program.module(), stride, remainders)
+            check(network, program.module(), stride, remainders, least)
     except BundleError:
         raise
     except Exception as error:  # torch.export raises of many kinds; whatever stopped it is answered here
@@ -83,12 +89,14 @@ def cannot_write(found: str) -> BundleError:
     )
 
 
-def check(network: nn.Module, program: nn.Module, stride: int, remainders: tuple[int, int]) -> None:
+def check(
+    network: nn.Module, program: nn.Module, stride: int, remainders: tuple[int, int], least: tuple[int, int]
+) -> None:
     """Raises: BundleError unless the program gives the network's maps at sizes it was not written at."""
     modes = [(module, module.training) for module in network.modules()]
     network.eval()
     try:
-        for rows, columns in ((1, 1), (2, 5)):
+        for rows, columns in (least, (least[0] + 1, least[1] + 4)):
             photo = torch.randn(1, 3, rows * stride + remainders[0], columns * stride + remainders[1])
             for one, other in zip(network(photo), program(photo), strict=True):
                 if one.shape != other.shape or not torch.allclose(one, other, atol=1e-4, rtol=1e-4):

@@ -206,35 +206,60 @@ def prove(model: nn.Module, converted: Converted, photos: Photos | None = None) 
             larger than the window. Photos are compared until 64 windows have been.
     Returns: Proof with `dense`, `seconds` and `peak_bytes`.
     """
-    window, network = converted.window, converted.network
     pictures = two_strides_larger(model, converted) if photos is None else [torch.as_tensor(p) for p in photos]
-    first = compare_at_window(model, network, window, photos)
-    truths: list[Tensor] = []
-    guesses: list[Tensor] = []
-    spent = np.zeros(2)
-    peaks: list[float | None] = [None, None]
-    with evaluating(model, network), torch.no_grad():
-        for picture in pictures:
-            cells, starts = cells_and_windows(converted, (int(picture.shape[1]), int(picture.shape[2])))
-            dense = measured(partial(first_scores, network, picture))
-            apart = measured(partial(on_windows, model, picture, starts, window))
-            guesses.append(gathered(dense.value, cells, converted))
-            truths.append(apart.value)
-            spent += dense.seconds, apart.seconds
-            peaks = [larger(peaks[0], dense.peak_bytes), larger(peaks[1], apart.peak_bytes)]
-            size, grid = (
-                (int(picture.shape[1]), int(picture.shape[2])),
-                (len({c[0] for c in cells}), len({c[1] for c in cells})),
-            )
-            if sum(map(len, truths)) >= MOST_WINDOWS:
-                break
-    truth, guess = torch.cat(truths), torch.cat(guesses)
+    first = compare_at_window(model, converted.network, converted.window, photos)
+    pairs: list[Compared] = []
+    for picture in pictures:
+        pairs.append(compared(model, converted, picture))
+        if sum(len(pair.windows) for pair in pairs) >= MOST_WINDOWS:
+            break
+    truth, guess = (torch.cat([getattr(pair, name) for pair in pairs]) for name in ("windows", "dense"))
     largest, relative = differences([truth], [guess])
     agreeing = float((truth.flatten(1).argmax(1) == guess.argmax(1)).double().mean())
     equal = relative <= TOLERANCE
-    found = Dense(size, grid, len(truth), largest, relative, agreeing, equal, reason(converted, equal))
+    last = pairs[-1]
+    found = Dense(last.size, last.grid, len(truth), largest, relative, agreeing, equal, reason(converted, equal))
     return dataclasses.replace(
-        converted.proof, at_window=first, dense=found, seconds=Cost(*map(float, spent)), peak_bytes=Cost(*peaks)
+        converted.proof,
+        at_window=first,
+        dense=found,
+        seconds=Cost(*(sum(pair.seconds[i] for pair in pairs) for i in (0, 1))),
+        peak_bytes=Cost(*(highest([pair.peak_bytes[i] for pair in pairs]) for i in (0, 1))),
+    )
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One photo: the scores of the one pass and of the classifier on every window, (n, K) each, and what both cost.
+
+    The windows are in reading order, `grid` (rows, columns) of them. Costs are (dense, windows).
+    """
+
+    size: Size
+    grid: Size
+    dense: Tensor
+    windows: Tensor
+    seconds: tuple[float, float]
+    peak_bytes: tuple[float | None, float | None]
+
+
+def compared(model: nn.Module, converted: Converted, picture: Tensor) -> Compared:
+    """One dense pass over a prepared photo (3, H, W), and the classifier on every window that a cell scores.
+
+    Raises: UsageError if the photo holds no window.
+    """
+    size = (int(picture.shape[1]), int(picture.shape[2]))
+    cells, starts = cells_and_windows(converted, size)
+    with evaluating(model, converted.network), torch.no_grad():
+        dense = measured(partial(first_scores, converted.network, picture))
+        apart = measured(partial(on_windows, model, picture, starts, converted.window))
+    return Compared(
+        size,
+        (len({row for row, _ in cells}), len({column for _, column in cells})),
+        gathered(dense.value, cells, converted),
+        apart.value,
+        (dense.seconds, apart.seconds),
+        (dense.peak_bytes, apart.peak_bytes),
     )
 
 
@@ -372,8 +397,9 @@ def status_bytes(name: str) -> int | None:
     return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name + ":")), None)
 
 
-def larger(one: float | None, other: float | None) -> float | None:
-    return other if one is None else one if other is None else max(one, other)
+def highest(values: list[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return max(known) if known else None
 
 
 @contextmanager

@@ -7,6 +7,7 @@ are written anew for that form; what only turned dimensions round falls away.
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,11 @@ from fullconv.nets.places import Follower, Place, argument, is_tensor, kind_of
 
 TURNS = ("reshape", "permute", "Permute", "getitem", "contiguous", "Identity")
 """Steps that only lay a tensor out otherwise: in the straight form they do nothing."""
+
+
+PARTS = {"split": 2, "chunk": 2}
+ALONG = {**PARTS, "cat": 1, "softmax": 1, "log_softmax": 1}
+"""Functions along one dimension, and the position of that dimension among their arguments."""
 
 
 @dataclass
@@ -42,11 +48,12 @@ class Straightening:
         """Give every tensor its straight form, use it where the network comes back to maps, drop what is not used."""
         for node in list(self.graph.nodes):
             place = self.follower.place.get(node)
-            if node in self.head or place is None or not is_tensor(node) or node.op in ("placeholder", "output"):
+            parts = kind_of(node, self.module) in PARTS if node.op.startswith("call") else False
+            if node in self.head or place is None or not (parts or is_tensor(node)) or node.op == "placeholder":
                 continue
             source = self.first(node)
             if is_straight(place.layout):
-                if kind_of(node, self.module) in TURNS and source in self.straight:
+                if source in self.straight and turns(node, self.module):
                     node.replace_all_uses_with(self.straight[source])
             elif has_straight_form(place.layout) and source is not None:
                 with self.graph.inserting_before(node):
@@ -79,8 +86,12 @@ class Straightening:
         x, kind = self.form(source), kind_of(node, self.module)
         if x is None:
             return None
+        if kind == "getitem" and not is_tensor(source):
+            return self.graph.call_function(operator.getitem, (x, node.args[1]))
         if kind in TURNS:
-            return x if kind != "getitem" or only_new_axes(node) else None
+            return x if turns(node, self.module) else None
+        if kind in ALONG and node.op != "call_module":
+            return self.along_channels(node, kind)
         if kind == "reduce":
             return self.pooled(node, source, x)
         if kind == "linear":
@@ -140,6 +151,19 @@ class Straightening:
         copied.meta = {}
         return copied
 
+    def along_channels(self, node: fx.Node, kind: str) -> fx.Node | None:
+        """A function along the channels, which the straight form has as its dimension 1."""
+        dim, layout = argument(node, ALONG[kind], "dim", 0), self.place(node).layout
+        if not is_run(layout[dim % len(layout)], "c"):
+            return None
+        forms = {other: self.form(other) for other in node.all_input_nodes}
+        if None in forms.values():
+            return None
+        copied = self.graph.node_copy(node, lambda n: forms[n] or n)
+        kept = {name: value for name, value in copied.kwargs.items() if name != "dim"}
+        copied.args, copied.kwargs, copied.meta = copied.args[: ALONG[kind]], {**kept, "dim": 1}, {}
+        return copied
+
     def along(self, node: fx.Node, other: fx.Node) -> fx.Node | None:
         """A number as it is, or a parameter along the channels as (C, 1, 1)."""
         value = other.meta.get("concrete")
@@ -196,6 +220,12 @@ def is_run(run: lay.Run, name: str) -> bool:
     """Does the dimension hold this alone, its parts in order?"""
     parts = [atom.name for atom in run]
     return bool(run) and all(part.partition(".")[0] == name for part in parts) and parts == sorted(parts)
+
+
+def turns(node: fx.Node, module: fx.GraphModule) -> bool:
+    """Does the step only lay a tensor out otherwise?"""
+    kind = kind_of(node, module)
+    return kind in TURNS and (kind != "getitem" or only_new_axes(node))
 
 
 def only_new_axes(node: fx.Node) -> bool:
