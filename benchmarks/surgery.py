@@ -35,7 +35,6 @@ from fullconv.nets.surgery import Converted, convolutionalize
 RESULTS = Path(__file__).parent / "results" / "surgery.json"
 FULLY_CONNECTED = (nn.Linear, nn.Flatten, nn.Unfold)
 FULLY_CONNECTED_STEPS = ("linear", "flatten", "unfold")
-NOT_FOR_PHOTOS = ("quantized", "video", "detection", "segmentation", "optical_flow")
 
 
 def main(names: list[str]) -> None:
@@ -60,13 +59,13 @@ def every_family() -> list[str]:
         for model in timm.list_models(module=module):
             weights = parameters(model)
             family = (module, re.sub(r"[\d_].*", "", model))
-            if weights and weights < smallest.get(family, (10**12, ""))[0]:
+            if weights < smallest.get(family, (10**12, ""))[0]:
                 smallest[family] = (weights, model)
     return [f"torchvision:{name}" for name in own] + sorted(f"timm:{name}" for _, name in smallest.values())
 
 
 def parameters(model: str) -> int:
-    """How many, without memory for them; 0 if it cannot be built so."""
+    """How many, without memory for them where the network can be built so."""
     try:
         with torch.device("meta"):
             return sum(p.numel() for p in timm.create_model(model).parameters())

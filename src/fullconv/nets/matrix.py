@@ -6,7 +6,7 @@ is a fully connected layer whose matrix is mostly zeros, and whose other entries
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -97,7 +97,7 @@ def conv_as_linear(conv: nn.Conv2d, size: Size | int) -> ConvMatrix:
         )
         x = torch.randn(1, conv.in_channels, height, width, generator=torch.Generator().manual_seed(0)).to(conv.weight)
         difference = float((made(x) - conv(x)).abs().max())
-    return ConvMatrix(made.matrix, bias, made.size, made.zeros, made.repeated, difference)
+    return replace(made, largest_difference=difference)
 
 
 def around(conv: nn.Conv2d) -> tuple[tuple[int, int], tuple[int, int]]:
