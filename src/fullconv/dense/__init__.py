@@ -1,0 +1,1 @@
+"""Dense prediction: the ways to score every place of a photo."""

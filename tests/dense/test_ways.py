@@ -1,0 +1,135 @@
+"""Every way scores every pixel of photos of any size; what is alike comes out alike."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from tests.dense.conftest import photo
+from tests.small_nets import PREPARATION, SPACE, converted
+
+from fullconv.base.errors import UsageError
+from fullconv.dense.objects import object_labels
+from fullconv.dense.scales import at_scales
+from fullconv.dense.ways import (
+    WAYS_OF_CLASSIFIERS,
+    WAYS_OF_SEGMENTERS,
+    Choices,
+    DenseClassifier,
+    dense_scores,
+    with_bilinear,
+)
+from fullconv.nets.heads import fcn16s
+from fullconv.nets.segmentation import SegmentationNet
+from fullconv.nets.sharp import sharp
+
+
+def segmenter() -> SegmentationNet:
+    torch.manual_seed(2)
+    net = fcn16s(converted("residual"), label_space=SPACE, preparation=PREPARATION)
+    with torch.no_grad():
+        for p in net.network.scores.parameters():  # type: ignore[union-attr]
+            p.normal_()
+    return net.eval()
+
+
+@pytest.mark.parametrize("way", WAYS_OF_CLASSIFIERS)
+@pytest.mark.parametrize("size", [(61, 80), (24, 31), (15, 90)])
+def test_every_way_of_a_classifier_scores_every_pixel(way: str, size: tuple[int, int], plain: DenseClassifier) -> None:
+    if way == "patches" and size[0] < 24:
+        pytest.skip("a patch as large as the window does not fit")
+    scores = dense_scores(plain, photo(*size), way=way, choices=Choices(patch=25))
+    assert (scores.classes, scores.size) == (4, size)
+    labels, shares = scores.best()
+    assert labels.shape == size
+    assert np.isfinite(shares).all()
+    assert (shares >= 1 / 4).all()
+
+
+@pytest.mark.parametrize("way", WAYS_OF_SEGMENTERS)
+def test_every_way_of_a_segmenter_scores_every_pixel(way: str) -> None:
+    scores = dense_scores(segmenter(), photo(45, 70), way=way)
+    assert (scores.classes, scores.size) == (3, (45, 70))
+    assert np.isfinite(scores.of(range(3))).all()
+
+
+def test_one_pass_puts_each_score_at_its_windows_middle(plain: DenseClassifier) -> None:
+    picture = photo()
+    full = torch.from_numpy(dense_scores(plain, picture, way="once").of(range(4)))
+    x = plain.prepared(picture)
+    with torch.inference_mode():
+        own = plain.classifier.network(x[None, :, 8 : 8 + 24, 16 : 16 + 24])[0]
+    y, x_ = plain.grid.offset
+    at = (y + 8, x_ + 16)
+    below = [int(np.floor(float(v))) for v in at]
+    near = full[:, below[0] : below[0] + 2, below[1] : below[1] + 2].mean((1, 2))
+    assert float((near - own).abs().max()) < 0.15 * float((full.amax((1, 2)) - full.amin((1, 2))).max())
+
+
+@pytest.mark.parametrize("way", ["shift", "rarefied"])
+def test_the_finer_ways_agree_with_one_pass_at_its_own_cells(way: str, plain: DenseClassifier) -> None:
+    picture = photo()
+    fine, coarse = dense_scores(plain, picture, way=way).parts[0], dense_scores(plain, picture, way="once").parts[0]
+    rows, columns = (min(fine.values.shape[i] // 2, coarse.values.shape[i]) for i in (1, 2))
+    torch.testing.assert_close(
+        fine.values[:, : 2 * rows : 2, : 2 * columns : 2], coarse.values[:, :rows, :columns], atol=1e-5, rtol=1e-5
+    )
+
+
+def test_the_mean_over_a_photo_and_its_mirror_image_is_the_same_for_the_mirror_image(plain: DenseClassifier) -> None:
+    picture = photo()
+    choices = Choices(scales=(1.0,), mirror=True)
+    one = dense_scores(plain, picture, way="scales", choices=choices).of(range(4))
+    other = dense_scores(plain, np.ascontiguousarray(picture[:, ::-1]), way="scales", choices=choices).of(range(4))
+    np.testing.assert_allclose(one, other[:, :, ::-1], atol=1e-5)
+
+
+def test_scales_of_a_segmenter_with_scale_1_and_no_mirror_change_nothing() -> None:
+    net, picture = segmenter(), photo(45, 70)
+    plain = dense_scores(net, picture).of(range(3))
+    same = dense_scores(net, picture, way="scales", choices=Choices(scales=(1.0,), mirror=False)).of(range(3))
+    np.testing.assert_array_equal(plain, same)
+    mirrored = dense_scores(net, picture, way="scales", choices=Choices(scales=(1.0,), mirror=True)).of(range(3))
+    flipped = dense_scores(net, np.ascontiguousarray(picture[:, ::-1])).of(range(3))[:, :, ::-1]
+    np.testing.assert_allclose(mirrored, (plain + flipped) / 2, atol=1e-4)
+
+
+def test_no_scale_is_an_error(plain: DenseClassifier) -> None:
+    with pytest.raises(UsageError, match="positive factors"):
+        at_scales(lambda seen: dense_scores(plain, seen), photo(), scales=(), mirror=False)
+
+
+def test_a_way_that_is_not_known_is_an_error_that_names_them(plain: DenseClassifier) -> None:
+    with pytest.raises(UsageError, match="once, windows, patches"):
+        dense_scores(plain, photo(), way="magic")
+    with pytest.raises(UsageError, match="once, bilinear, scales"):
+        dense_scores(segmenter(), photo(), way="shift")
+
+
+def test_before_training_learned_deconvolution_is_bilinear_and_afterwards_it_is_put_back() -> None:
+    net, picture = segmenter(), photo(45, 70)
+    untrained = dense_scores(net, picture).of(range(3))
+    np.testing.assert_allclose(dense_scores(net, picture, way="bilinear").of(range(3)), untrained, atol=1e-5)
+    with torch.no_grad():
+        for p in net.network.enlargements.parameters():  # type: ignore[union-attr]
+            p.add_(0.05)
+    changed = dense_scores(net, picture).of(range(3))
+    assert not np.allclose(changed, untrained, atol=1e-3)
+    np.testing.assert_allclose(dense_scores(net, picture, way="bilinear").of(range(3)), untrained, atol=1e-5)
+    np.testing.assert_array_equal(dense_scores(net, picture).of(range(3)), changed)
+
+
+def test_the_sharp_head_has_no_deconvolution_to_put_back() -> None:
+    with pytest.raises(UsageError, match="without deconvolutions"):
+        with_bilinear(sharp(converted("residual"), label_space=SPACE, preparation=PREPARATION))
+
+
+def test_objects_are_where_their_class_stands_high_and_the_rest_is_background() -> None:
+    from fullconv.dense.full_size import DenseScores, Part
+
+    values = torch.full((3, 4, 8), -5.0)
+    values[1, :, :3] = 10  # the second class on the left
+    values[2, 0, 7] = 0.4  # a weak hint of the third
+    labels = object_labels(DenseScores((Part(values, None, None),)))
+    assert (labels[:, :3] == 2).all()
+    assert (labels[:, 3:] == 0).all()
