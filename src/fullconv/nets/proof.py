@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -26,11 +26,12 @@ from fullconv.base import seeds
 from fullconv.base.errors import SurgeryError, UsageError
 from fullconv.geometry.geometry import Geometry
 from fullconv.nets.graph import Size, label, trace
-from fullconv.nets.places import convolution_settings, kind_of, padding_of, places, pooling_settings
+from fullconv.nets.places import convolution_settings, kind_of, padding_of, places, pooling_settings, shape_of
 
 if TYPE_CHECKING:
     from fullconv.nets.surgery import Converted
 
+T = TypeVar("T")
 Photos = Sequence[np.ndarray] | Sequence[Tensor] | np.ndarray | Tensor
 
 TOLERANCE = 1e-4  # relative: rounding of float32 through a deep network; a wrong weight is far above it
@@ -333,7 +334,8 @@ def reason(converted: Converted, equal: bool) -> str:
     causes = []
     if padding:
         causes.append(
-            f"{len(padding)} layers pad (the first: '{padding[0]}'): a window alone sees padding at its edge "
+            f"{'1 layer pads' if len(padding) == 1 else f'{len(padding)} layers pad'} (the first: '{padding[0]}'): "
+            "a window alone sees padding at its edge "
             "where the dense pass sees the photo"
         )
     if pooled:
@@ -352,8 +354,10 @@ def pads(node: fx.Node, module: fx.GraphModule) -> bool:
         kernel, _, padding, _ = convolution_settings(node, module)
         return kernel != (1, 1) if isinstance(padding, str) else padding != (0, 0)
     if kind == "pooling":
-        _, _, padding, _, ceil = pooling_settings(node, module)
-        return bool(padding != (0, 0) or ceil)
+        kernel, stride, padding, dilation, _ = pooling_settings(node, module)
+        read, made = (shape_of(n)[2:] for n in (node.all_input_nodes[0], node))
+        reached = [s * (m - 1) + d * (k - 1) + 1 for m, k, s, d in zip(made, kernel, stride, dilation, strict=True)]
+        return bool(padding != (0, 0) or any(r > cells for r, cells in zip(reached, read, strict=True)))  # ceil
     return kind == "pad" and any(a > 0 for a in padding_of(node, module))
 
 
@@ -361,13 +365,13 @@ def pads(node: fx.Node, module: fx.GraphModule) -> bool:
 
 
 @dataclass(frozen=True)
-class Measured:
-    value: Tensor
+class Measured(Generic[T]):
+    value: T
     seconds: float
     peak_bytes: float | None
 
 
-def measured(work: Callable[[], Tensor]) -> Measured:
+def measured(work: Callable[[], T]) -> Measured[T]:
     """The result, the wall time, and the memory beyond what was held before (Linux; elsewhere None)."""
     held = reset_peak()
     start = time.perf_counter()
