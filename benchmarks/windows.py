@@ -8,28 +8,23 @@ seconds count; EfficientNet-Lite0 has ImageNet's, and real photos.
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
+from functools import partial
 from typing import Any
 
+import rows
 import torch
-from road import DATA, git, machine
+from road import DATA
 from torch import Tensor
 
-from fullconv.base.files import read_json, write_json
 from fullconv.base.images import read_photo
-from fullconv.nets.bundle import versions
 from fullconv.nets.classifiers import build_classifier
 from fullconv.nets.proof import cells_and_windows, evaluating, prove
 from fullconv.nets.surgery import convolutionalize
 from fullconv.predict.classify import middle_window
 
-RESULTS = Path(__file__).parent / "results" / "windows.json"
-ROUNDS = 5
 PHOTOS = 8
 
 
@@ -42,25 +37,12 @@ class Case:
 
 
 CASES = {
-    "vgg16": Case("torchvision:vgg16", "none", 224, 384),  # the seed case: 12x12x512, 6x6x1000, 36 windows
-    "alexnet": Case("torchvision:alexnet", "none", 227, 515),  # 10x10 whole windows; Long et al. 2015, 4.1: over 5 times
+    # the seed case: 12x12x512 after the last pooling, 6x6x1000 scores, 36 windows
+    "vgg16": Case("torchvision:vgg16", "none", 224, 384),
+    # 10x10 whole windows; Long et al. 2015, section 4.1: more than 5 times
+    "alexnet": Case("torchvision:alexnet", "none", 227, 515),
     "lite0": Case("embedded:efficientnet_lite0", "embedded", 224, 384),
 }
-
-
-def main(names: list[str]) -> None:
-    rows = read_json(RESULTS)["rows"] if RESULTS.exists() else []
-    for name in names or list(CASES):
-        row = {"case": name} | measured(CASES[name])
-        rows = [old for old in rows if old["case"] != name] + [row]
-        document = {
-            "commit": git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "src") else ""),
-            "machine": machine(),
-            "versions": versions(),
-            "command": "python benchmarks/windows.py",
-        }
-        write_json(RESULTS, document | {"rows": rows})
-        print(row, flush=True)
 
 
 def measured(case: Case) -> dict[str, Any]:
@@ -73,14 +55,14 @@ def measured(case: Case) -> dict[str, Any]:
     cells, starts = cells_and_windows(converted, (case.photo, case.photo))
     cut = torch.stack([picture[:, y : y + window[0], x : x + window[1]] for y, x in starts])
     with evaluating(classifier.network, converted.network), torch.inference_mode():
-        dense, apart = in_turns(lambda: converted.network(picture[None]), lambda: classifier.network(cut))
+        dense, apart = rows.in_turns(lambda: converted.network(picture[None]), lambda: classifier.network(cut))
     document = proof.to_json()["dense"]
     return {
         "model": case.model,
         "photo": case.photo,
         "windows": len(cells),
         "grid": document["grid"],
-        "seconds": {"dense": summary(dense), "windows": summary(apart)},
+        "seconds": {"dense": rows.summary(dense), "windows": rows.summary(apart)},
         "faster": min(apart) / min(dense),
         "photos": len(pictures),
         "compared": document["windows"],
@@ -96,19 +78,5 @@ def photos(prepare: Callable[[Any], Tensor], side: int) -> list[Tensor]:
     return [prepare(middle_window(read_photo(file), (side, side))) for file in files]
 
 
-def in_turns(*ways: Callable[[], Any]) -> list[list[float]]:
-    spent: list[list[float]] = [[] for _ in ways]
-    for _ in range(ROUNDS + 1):
-        for way, seconds in zip(ways, spent, strict=True):
-            began = time.perf_counter()
-            way()
-            seconds.append(time.perf_counter() - began)
-    return [seconds[1:] for seconds in spent]  # the first round warms up
-
-
-def summary(seconds: list[float]) -> dict[str, float]:
-    return {"best": min(seconds), "median": statistics.median(seconds)}
-
-
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    rows.run("windows", {name: partial(measured, case) for name, case in CASES.items()}, sys.argv[1:])

@@ -8,7 +8,7 @@ from tests.dense.conftest import WINDOW, dense, photo
 from torch import nn
 
 from fullconv.base.errors import GeometryError, SurgeryError
-from fullconv.dense.rarefied import DilatedAverage, rarefy
+from fullconv.dense.rarefied import DilatedAverage, DilatedMaximum, rarefy
 from fullconv.dense.shift import passes, shift_and_stitch
 from fullconv.dense.ways import Choices, DenseClassifier, dense_scores
 from fullconv.nets.trace import geometry_of
@@ -110,6 +110,30 @@ def test_a_pooling_over_the_whole_map_has_no_rarefied_form_and_is_named() -> Non
 
 def test_a_dilated_average_is_torchs_average_of_every_other_cell() -> None:
     x = torch.randn(1, 3, 12, 14, generator=torch.Generator().manual_seed(0))
-    made = DilatedAverage(3, (2, 3), (1, 1), (2, 2))(x)
+    made = DilatedAverage((2, 3), (1, 1), (2, 2), (0, 0, 0, 0), None)(x)
     expected = nn.AvgPool2d((2, 3), 1)(x[:, :, ::2, ::2])
     torch.testing.assert_close(made[:, :, ::2, ::2], expected)
+
+
+@pytest.mark.parametrize("counted", [True, False])
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(2, 2, 0), (3, 2, 0), (3, 2, 1)])
+@pytest.mark.parametrize("side", [11, 12, 13])
+def test_a_pooling_that_rounds_up_is_rarefied_as_its_shifted_passes_are(
+    kernel: int, stride: int, padding: int, side: int, counted: bool
+) -> None:
+    x = torch.rand(1, 3, side, side + 1, generator=torch.Generator().manual_seed(0))
+    average = nn.AvgPool2d(kernel, stride, padding, ceil_mode=True, count_include_pad=counted)
+    around = (padding,) * 4
+    beyond = (kernel - stride,) * 2
+    thin_average = DilatedAverage((kernel,) * 2, (1, 1), (1, 1), around, beyond, counted=counted)(x)
+    thin_maximum = DilatedMaximum((kernel,) * 2, (1, 1), (1, 1), around, beyond)(x)
+    coarse = average(x)
+    torch.testing.assert_close(thin_average[:, :, ::2, ::2][:, :, : coarse.shape[2], : coarse.shape[3]], coarse)
+    highest = nn.MaxPool2d(kernel, stride, padding, ceil_mode=True)(x)
+    torch.testing.assert_close(thin_maximum[:, :, ::2, ::2][:, :, : highest.shape[2], : highest.shape[3]], highest)
+    assert thin_average[:, :, ::2].shape[2] >= coarse.shape[2], "no cell of the coarse map is missing"
+    if padding == 0:
+        shifted = average(x[:, :, 1:, 1:])
+        both = (coarse.shape[2] + shifted.shape[2], coarse.shape[3] + shifted.shape[3])
+        assert thin_average.shape[2:] == both, "the cells of all shifted passes, no more"
+        torch.testing.assert_close(thin_average[:, :, 1::2, 1::2], shifted)

@@ -18,6 +18,10 @@ COMMANDS = {
     "data": "fullconv.cli.data",
     "evaluate": "fullconv.cli.evaluate",
     "predict": "fullconv.cli.predict",
+    "classify": "fullconv.cli.classify",
+    "inspect": "fullconv.cli.inspect",
+    "convert": "fullconv.cli.convert",
+    "dense": "fullconv.cli.dense",
 }
 
 

@@ -28,11 +28,12 @@ from fullconv.nets.proof import evaluating
 TURN_MOST, SHIFT_MOST = 30, 32
 
 STEPS: dict[str, tuple[float, ...]] = {
-    "shift": (0, 1, 2, 4, 8, 12, 16, 24, SHIFT_MOST),
-    "scale": (1, 1.05, 1.1, 1.2, 1.3, 1.4, 1.5),
-    "rotation": (0, 2, 5, 10, 15, 20, 25, TURN_MOST),
+    "shift": (0, 2, 4, 8, 16, 24, SHIFT_MOST),
+    "scale": (1, 1.05, 1.1, 1.2, 1.35, 1.5),
+    "rotation": (0, 5, 10, 15, 20, TURN_MOST),
 }
-"""What is done to the photo -> how much of it: pixels (down and to the right, the mean of both), times, degrees."""
+"""What is done to the photo -> how much of it: pixels (down and to the right, the mean of both), times, degrees.
+The first of each leaves the photo as it is."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """The levels of a network, finest first, and the network cut to give their maps."""
+    """The levels of a network, finest first, and the network cut to give their maps for photos of `size`."""
 
     network: fx.GraphModule
     levels: tuple[Level, ...]
@@ -178,7 +179,7 @@ def change(before: Tensor, after: Tensor) -> float:
     """
     likeness = F.cosine_similarity(before.double(), after.double(), dim=0)
     empty = (before == 0).all(0) & (after == 0).all(0)
-    return float((1 - torch.where(empty, 1.0, likeness)).mean())
+    return max(0.0, float((1 - torch.where(empty, 1.0, likeness)).mean()))
 
 
 def changes(levels: Levels, canvas: Tensor) -> Iterator[tuple[str, float, list[float]]]:
@@ -189,7 +190,8 @@ def changes(levels: Levels, canvas: Tensor) -> Iterator[tuple[str, float, list[f
     """
     before = levels.maps(viewed(canvas, levels.size))
     for what, steps in STEPS.items():
-        for by in steps:
+        yield what, steps[0], [0.0] * len(before)
+        for by in steps[1:]:
             after = [levels.maps(view) for view in VIEWS[what](canvas, levels.size, by)]
             found = [[change(b, a) for b, a in zip(before, maps, strict=True)] for maps in after]
             yield what, by, [sum(of_level) / len(found) for of_level in zip(*found, strict=True)]

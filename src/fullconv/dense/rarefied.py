@@ -23,6 +23,7 @@ from fullconv.nets.graph import Size, spot, trace
 from fullconv.nets.layers import WindowContext
 from fullconv.nets.places import (
     Follower,
+    argument,
     convolution_settings,
     is_tensor,
     kind_of,
@@ -35,23 +36,74 @@ from fullconv.nets.places import (
 Amounts = tuple[int, int, int, int]
 
 
+class DilatedMaximum(nn.MaxPool2d):
+    """The maximum over kernel[0] x kernel[1] cells that lie `dilation` apart.
+
+    Args:
+        around: padding (left, right, top, bottom) in fine cells.
+        beyond: (rows, columns) by which a last window may reach over the border, None for not at all; see `over`.
+    """
+
+    def __init__(self, kernel: Size, stride: Size, dilation: Size, around: Amounts, beyond: Size | None) -> None:
+        super().__init__(kernel, stride, dilation=dilation)
+        self.around, self.beyond = around, beyond
+
+    def forward(self, input: Tensor) -> Tensor:
+        made: Tensor = super().forward(F.pad(input, over(self, input, self.around, self.beyond), value=float("-inf")))
+        return made
+
+
 class DilatedAverage(nn.AvgPool2d):
-    """The mean over kernel[0] x kernel[1] cells that lie `dilation` apart; cells of padding count as zeros."""
+    """The mean over kernel[0] x kernel[1] cells that lie `dilation` apart; arguments as of `DilatedMaximum`.
+
+    Args:
+        counted: padding counts as zeros (what lies beyond the padding never does).
+    """
 
     down: Tensor
     across: Tensor
 
-    def __init__(self, channels: int, kernel: Size, stride: Size, dilation: Size) -> None:
+    def __init__(
+        self, kernel: Size, stride: Size, dilation: Size, around: Amounts, beyond: Size | None, *, counted: bool = True
+    ) -> None:
         super().__init__(kernel, stride)
-        self.dilation = dilation
-        self.register_buffer("down", torch.full((channels, 1, kernel[0], 1), 1 / kernel[0]), persistent=False)
-        self.register_buffer("across", torch.full((channels, 1, 1, kernel[1]), 1 / kernel[1]), persistent=False)
+        self.dilation, self.around, self.beyond, self.counted = dilation, around, beyond, counted
+        self.register_buffer("down", torch.full((1, 1, kernel[0], 1), 1 / kernel[0]), persistent=False)
+        self.register_buffer("across", torch.full((1, 1, 1, kernel[1]), 1 / kernel[1]), persistent=False)
 
     def forward(self, input: Tensor) -> Tensor:
-        groups = len(self.down)
-        (down, across), (rows, columns) = pair(self.stride), self.dilation
-        x = F.conv2d(input, self.down, None, (down, 1), 0, (rows, 1), groups)
-        return F.conv2d(x, self.across, None, (1, across), 0, (1, columns), groups)
+        amounts = over(self, input, self.around, self.beyond)
+        mean = self.plain(F.pad(input, amounts))
+        if amounts == self.around and (self.counted or not any(amounts)):
+            return mean
+        ones = input.new_ones(1, 1, *input.shape[2:])
+        inner = self.around if self.counted else (0, 0, 0, 0)
+        rest = tuple(a - b for a, b in zip(amounts, inner, strict=True))
+        return mean / self.plain(F.pad(F.pad(ones, inner, value=1.0), rest))
+
+    def plain(self, x: Tensor) -> Tensor:
+        """The mean where every cell counts."""
+        (down, across), (rows, columns), channels = pair(self.stride), self.dilation, x.shape[1]
+        x = F.conv2d(x, self.down.expand(channels, -1, -1, -1), None, (down, 1), 0, (rows, 1), channels)
+        return F.conv2d(x, self.across.expand(channels, -1, -1, -1), None, (1, across), 0, (1, columns), channels)
+
+
+def over(layer: Any, x: Tensor, around: Amounts, beyond: Size | None) -> Amounts:
+    """The padding, and after it what a pooling that rounds up reads beyond.
+
+    Of such a pooling of kernel k and stride s, a window exists while it starts before length - (k - s); so it does
+    here, where these cells lie `dilation` apart. `beyond` is k - s.
+    """
+    if beyond is None:
+        return around
+    extra = []
+    for i, before, after in ((0, around[2], around[3]), (1, around[0], around[1])):
+        kernel, step, apart = pair(layer.kernel_size)[i], pair(layer.stride)[i], pair(layer.dilation)[i]
+        length = x.shape[2 + i] + before + after
+        starts = min(length - apart * beyond[i], x.shape[2 + i] + before)
+        last = (-(-starts // step) - 1) * step
+        extra.append(max(0, last + apart * (kernel - 1) + 1 - length))
+    return (around[0], around[1] + extra[1], around[2], around[3] + extra[0])
 
 
 def rarefy(network: fx.GraphModule, *, stride: int, size: Size) -> fx.GraphModule:
@@ -93,13 +145,11 @@ def _rarefy_step(node: fx.Node, twin: fx.Node, thin: fx.GraphModule, follower: F
     if apart == kept == (1, 1):
         return
     layer: Any = thin.get_submodule(str(node.target)) if node.op == "call_module" else None
+    around = spread(padding_at(twin, follower), apart) if kind in ("convolution", "pooling") else (0, 0, 0, 0)
     if kind == "convolution" and layer is not None:
-        _spread(
-            node, thin, _thin_convolution(layer, twin, follower, apart, kept), padding_at(twin, follower), apart, 0.0
-        )
+        _replace(node, thin, _thin_convolution(layer, twin, follower, apart, kept), around)
     elif kind == "pooling":
-        made, value = _thin_pooling(twin, follower, apart, kept)
-        _spread(node, thin, made, padding_at(twin, follower), apart, value)
+        _replace(node, thin, _thin_pooling(twin, follower, apart, kept, around), (0, 0, 0, 0))
     elif shape_of(twin)[2:] != shape_of(source)[2:] or isinstance(layer, WindowContext):
         raise SurgeryError(
             "every step after the stride asked for slides over its map, or acts on each cell by itself",
@@ -141,23 +191,21 @@ def _thin_convolution(layer: nn.Conv2d, twin: fx.Node, follower: Follower, apart
     return made
 
 
-def _thin_pooling(twin: fx.Node, follower: Follower, apart: Size, kept: Size) -> tuple[nn.Module, float]:
-    """The pooling over fine cells, and the value that its padding holds."""
-    kernel, own, padding, dilation, ceil = pooling_settings(twin, follower.module)
+def _thin_pooling(twin: fx.Node, follower: Follower, apart: Size, kept: Size, around: Amounts) -> nn.Module:
+    kernel, own, _, dilation, ceil = pooling_settings(twin, follower.module)
     step, wide = _strides(own, apart, kept), (dilation[0] * apart[0], dilation[1] * apart[1])
+    beyond = (kernel[0] - own[0], kernel[1] - own[1]) if ceil else None
     layer: Any = follower.module.get_submodule(str(twin.target)) if twin.op == "call_module" else None
     name = type(layer).__name__ if layer is not None else str(getattr(twin.target, "__name__", twin.target))
     if "max" in name.lower() or "boolean_dispatch" in name:
-        return nn.MaxPool2d(kernel, step, dilation=wide, ceil_mode=ceil), float("-inf")
-    padded = padding != (0, 0)
-    counted = getattr(layer, "count_include_pad", True) if layer is not None else True
-    if ceil or (padded and not counted):
-        raise SurgeryError(
-            "an average that is rarefied counts the same cells everywhere",
-            f"'{spot(twin)}' leaves padding out of its average",
-            "--way shift",
-        )
-    return DilatedAverage(shape_of(twin)[1], kernel, step, wide), 0.0
+        return DilatedMaximum(kernel, step, wide, around, beyond)
+    counted = argument(twin, 5, "count_include_pad", True) if layer is None else layer.count_include_pad
+    return DilatedAverage(kernel, step, wide, around, beyond, counted=bool(counted))
+
+
+def spread(own: Amounts, apart: Size) -> Amounts:
+    """Padding in fine cells."""
+    return (own[0] * apart[1], own[1] * apart[1], own[2] * apart[0], own[3] * apart[0])
 
 
 def padding_at(node: fx.Node, follower: Follower) -> Amounts:
@@ -179,14 +227,13 @@ def padding_at(node: fx.Node, follower: Follower) -> Amounts:
     return (around[0], around[1], around[2], around[3])
 
 
-def _spread(node: fx.Node, thin: fx.GraphModule, made: nn.Module, own: Amounts, apart: Size, value: float) -> None:
-    """Put a step in the node's place, its padding spread as its kernel is."""
+def _replace(node: fx.Node, thin: fx.GraphModule, made: nn.Module, around: Amounts) -> None:
+    """Put a step in the node's place, after padding with zeros."""
     x = node.all_input_nodes[0]
     name = f"rarefied_{node.name}"
     with thin.graph.inserting_before(node):
-        if any(own):
-            amounts = (own[0] * apart[1], own[1] * apart[1], own[2] * apart[0], own[3] * apart[0])
-            x = thin.graph.call_function(F.pad, (x, amounts, "constant", value))
+        if any(around):
+            x = thin.graph.call_function(F.pad, (x, around))
         thin.add_submodule(name, made)
         call = thin.graph.call_module(name, (x,))
     node.replace_all_uses_with(call)

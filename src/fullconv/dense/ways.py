@@ -7,7 +7,7 @@ the command's choices and the test's parameters.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TypeVar
@@ -269,7 +269,13 @@ def dense_scores(
         return work(model, photo, choices)
 
 
-def named(ways: dict[str, Way], way: str) -> Way:
+def ways_for(model: DenseClassifier | SegmentationNet) -> tuple[str, ...]:
+    """The words of the ways that it has."""
+    return tuple(WAYS_OF_SEGMENTERS if isinstance(model, SegmentationNet) else WAYS_OF_CLASSIFIERS)
+
+
+def named(ways: Mapping[str, Way], way: str) -> Way:
+    """What a word stands for. Raises: UsageError that lists the words."""
     if way not in ways:
         raise UsageError(f"a way is one of {', '.join(ways)}", f"{way!r}", f"--way {next(iter(ways))}")
     return ways[way]
