@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import Tensor, nn
+import logging
+
+from torch import Tensor, fx, nn
 
 from fullconv.base.errors import GeometryError
 from fullconv.nets.graph import Size, trace
@@ -37,13 +39,54 @@ def sizes_giving(network: nn.Module, grid: Size, *, near: Size) -> tuple[tuple[i
 
     Example: VGG16 converted gives a 6x6 grid for 384 to 415 pixels.
     """
-    traced = trace(network, near)
-    rows, columns = (_range(traced, which, cells) for which, cells in enumerate(grid))
+    grids = Grids(trace(network, near))
+    rows, columns = (_range(grids, which, cells, near[which]) for which, cells in enumerate(grid))
     return rows, columns
 
 
-def _range(traced: nn.Module, which: int, cells: int) -> tuple[int, int]:
-    first, beyond = _first(traced, which, cells), _first(traced, which, cells + 1)
+class Grids:
+    """The grid that a square photo gives, worked out once a side; (0, 0) where some step would have no cell."""
+
+    def __init__(self, traced: fx.GraphModule) -> None:
+        self.traced = shape_only(traced)
+        self.known: dict[int, Size] = {}
+
+    def cells(self, side: int, which: int) -> int:
+        if side < 1:
+            return 0
+        if side not in self.known:
+            self.known[side] = self._grid(side)
+        return self.known[side][which]
+
+    def _grid(self, side: int) -> Size:
+        log = logging.getLogger("torch._subclasses.fake_tensor")  # it reports what is answered here as an error
+        level = log.level
+        log.setLevel(logging.CRITICAL)
+        try:
+            return grid_size(self.traced, (side, side))
+        except GeometryError:
+            return 0, 0
+        finally:
+            log.setLevel(level)
+
+
+SHAPELESS = (nn.modules.batchnorm._BatchNorm, nn.Identity, nn.Dropout, nn.ReLU, nn.Hardtanh, nn.SiLU, nn.GELU)
+"""Layers that leave the shape as it is; batch normalization takes most of the time on tensors without data."""
+
+
+def shape_only(traced: fx.GraphModule) -> fx.GraphModule:
+    """The graph without the layers that leave the shape as it is, in place."""
+    for node in list(traced.graph.nodes):
+        if node.op == "call_module" and isinstance(traced.get_submodule(str(node.target)), SHAPELESS):
+            node.replace_all_uses_with(node.all_input_nodes[0])
+            traced.graph.erase_node(node)
+    traced.recompile()
+    return traced
+
+
+def _range(grids: Grids, which: int, cells: int, near: int) -> tuple[int, int]:
+    first = _first(grids, which, cells, near)
+    beyond = _first(grids, which, cells + 1, first)
     if first == beyond:
         raise GeometryError(
             "a grid has as many cells as some size gives",
@@ -53,21 +96,17 @@ def _range(traced: nn.Module, which: int, cells: int) -> tuple[int, int]:
     return first, beyond - 1
 
 
-def _first(traced: nn.Module, which: int, cells: int) -> int:
-    """The smallest side that gives at least that many cells."""
-    low, high = 0, 1
-    while _cells(traced, high, which) < cells:
-        low, high = high, 2 * high
+def _first(grids: Grids, which: int, cells: int, near: int) -> int:
+    """The smallest side that gives at least that many cells, looked for from `near` outwards."""
+    step = max(1, near // max(1, grids.cells(near, which)))
+    low = high = near  # low gives fewer, high gives as many
+    while grids.cells(high, which) < cells:
+        low, high, step = high, high + step, 2 * step
         if high > LARGEST:
             raise GeometryError("a grid has as many cells as some size gives", f"{cells} cells", "a smaller grid")
+    while low > 0 and grids.cells(low, which) >= cells:
+        low, high, step = max(0, low - step), low, 2 * step
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _cells(traced, middle, which) >= cells else (middle, high)
+        low, high = (low, middle) if grids.cells(middle, which) >= cells else (middle, high)
     return high
-
-
-def _cells(traced: nn.Module, side: int, which: int) -> int:
-    try:
-        return grid_size(traced, (side, side))[which]
-    except GeometryError:
-        return 0
