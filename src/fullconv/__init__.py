@@ -24,6 +24,17 @@ _STATIONS = {
     "prove": "fullconv.nets.proof",
     "geometry_of": "fullconv.nets.trace",
     "Preparation": "fullconv.nets.preparation",
+    "read_classifier": "fullconv.nets.sources",
+    "save_converted": "fullconv.nets.converted",
+    "load_converted": "fullconv.nets.converted",
+    "layers_of": "fullconv.nets.costs",
+    "sizes_giving": "fullconv.nets.sizes",
+    "conv_as_linear": "fullconv.nets.matrix",
+    # the ways of dense prediction
+    "dense_classifier": "fullconv.dense.ways",
+    "dense_scores": "fullconv.dense.ways",
+    "Choices": "fullconv.dense.ways",
+    "rarefy": "fullconv.dense.rarefied",
     # heads and training
     "fcn32s": "fullconv.nets.heads",
     "fcn16s": "fullconv.nets.heads",
@@ -53,14 +64,21 @@ if TYPE_CHECKING:
     from fullconv.data.formats.class_folders import read_class_folders
     from fullconv.data.read import read_samples
     from fullconv.data.samples import Sample, SampleSet
+    from fullconv.dense.rarefied import rarefy
+    from fullconv.dense.ways import Choices, dense_classifier, dense_scores
     from fullconv.labels.space import LabelSpace
     from fullconv.measure.compare import compare
     from fullconv.nets.bundle import load, save_bundle
     from fullconv.nets.classifiers import build_classifier
+    from fullconv.nets.converted import load_converted, save_converted
+    from fullconv.nets.costs import layers_of
     from fullconv.nets.heads import fcn4s, fcn8s, fcn16s, fcn32s
+    from fullconv.nets.matrix import conv_as_linear
     from fullconv.nets.preparation import Preparation
     from fullconv.nets.proof import prove
     from fullconv.nets.sharp import sharp
+    from fullconv.nets.sizes import sizes_giving
+    from fullconv.nets.sources import read_classifier
     from fullconv.nets.surgery import convolutionalize
     from fullconv.nets.trace import geometry_of
     from fullconv.predict.photo import Prediction
