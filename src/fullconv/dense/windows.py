@@ -7,6 +7,7 @@ what the one pass saves.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from fullconv.base.errors import UsageError
+from fullconv.base.progress import progress
 from fullconv.dense.full_size import DenseScores, Part, over_windows
 from fullconv.nets.costs import layers_of
 from fullconv.nets.graph import Size
@@ -104,12 +106,14 @@ def patches(model: nn.Module, photo: Tensor, *, size: int) -> DenseScores:
     views = around.unfold(1, size, 1).unfold(2, size, 1)  # (3, H, W, size, size), no copy
     most = max(1, PIXELS_AT_ONCE // (size * size))
     values = torch.empty(0)
-    for first in range(0, height * width, most):
+    model = copy.deepcopy(model).to(memory_format=torch.channels_last)  # of few cells: up to 5 times as fast
+    batches = range(0, height * width, most)
+    for first in progress(batches, what="patches", total=len(batches)):
         at = torch.arange(first, min(first + most, height * width))
         scores = tensors(model(views[:, at // width, at % width].transpose(0, 1).contiguous()))[0]
         if first == 0:
             values = torch.empty(scores.shape[1], height * width)
-        values[:, at] = scores.T
+        values[:, first : first + len(at)] = scores.T
     return DenseScores((Part(values.view(-1, height, width), None, None),))
 
 
