@@ -211,6 +211,36 @@ class Pooled(nn.Module):
         return self.head(self.pool(self.body(x)))
 
 
+class Affine(nn.Module):
+    """Parameters of its own: one number, and one for each channel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale, self.shift = nn.Parameter(torch.rand(1)), nn.Parameter(torch.rand(8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.square(self.scale * x.relu()) + self.shift
+
+
+class OverDeviation(nn.Module):
+    """A reduction over the channels, after the pooling."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * torch.rsqrt(torch.var(x, dim=1, keepdim=True) + 1e-6)
+
+
+class FunctionalHead(nn.Module):
+    """Linear layers without a module."""
+
+    def __init__(self, features: int) -> None:
+        super().__init__()
+        self.first, self.bias = nn.Parameter(torch.rand(6, features)), nn.Parameter(torch.rand(6))
+        self.second = nn.Parameter(torch.rand(6, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.linear(x, self.first, self.bias).relu() @ self.second
+
+
 POOLS: dict[str, tuple[Callable[[Tensor], Tensor], nn.Module]] = {
     "adaptive": (nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.Flatten(), nn.Linear(8, 4))),
     "adaptive maximum": (nn.AdaptiveMaxPool2d((1, 1)), nn.Sequential(nn.Flatten(), nn.Linear(8, 4))),
@@ -229,6 +259,11 @@ POOLS: dict[str, tuple[Callable[[Tensor], Tensor], nn.Module]] = {
     "whole cells": (nn.AdaptiveAvgPool2d((2, 2)), nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(32, 4))),
     "unequal bins": (nn.AdaptiveAvgPool2d((3, 5)), nn.Sequential(nn.Flatten(), nn.Dropout(), nn.Linear(120, 4))),
     "more bins than cells": (nn.AdaptiveAvgPool2d(7), nn.Sequential(nn.Flatten(), nn.Linear(8 * 49, 4))),
+    "scaled, squared, shifted": (lambda x: x.mean((2, 3)), nn.Sequential(Affine(), nn.Linear(8, 4))),
+    "divided by its deviation": (lambda x: x.mean((2, 3)), nn.Sequential(OverDeviation(), nn.Linear(8, 4))),
+    "functional": (lambda x: x.flatten(2).mean(-1), FunctionalHead(8)),
+    "functional over cells": (lambda x: x.permute(0, 2, 3, 1).flatten(1), FunctionalHead(8 * 16)),
+    "one layer twice": (lambda x: x.mean((2, 3)), nn.Sequential(SAME := nn.Linear(8, 8), nn.ReLU(), SAME)),
 }
 
 
@@ -258,6 +293,124 @@ def test_cells_scored_by_themselves_average_to_the_classifier_where_the_rest_is_
     assert dense.exact
     curved = convolutionalize(Pooled(*POOLS["norm and softmax"]).eval(), 19, pooling="cell")
     assert not curved.proof.holds
+
+
+class SpaceToDepth(nn.Module):
+    """TResNet's stem: blocks of 2x2 cells among the channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.size()
+        x = x.view(n, c, h // 2, 2, w // 2, 2).permute(0, 3, 5, 1, 2, 4).contiguous()
+        return x.view(n, c * 4, h // 2, w // 2)
+
+
+class SpaceToDepthLast(nn.Module):
+    """The same on (N, H, W, C), as patch merging does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        x = x.permute(0, 2, 3, 1).reshape(n, h // 2, 2, w // 2, 2, c).permute(0, 1, 3, 2, 4, 5).flatten(3)
+        return x.permute(0, 3, 1, 2)
+
+
+class Selective(nn.Module):
+    """A selective kernel: two branches stacked, weighted, summed. Its weights come from each cell alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two, self.choose = nn.Conv2d(3, 12, 3), nn.Conv2d(3, 12, 3), nn.Conv2d(12, 24, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.stack([self.one(x), self.two(x)], dim=1)
+        n, paths, c, h, w = x.shape
+        weights = self.choose(x.sum(1)).view(n, paths, c, h, w).softmax(dim=1)
+        return torch.sum(x * weights, dim=1)
+
+
+class InPlace(nn.Module):
+    """Steps that change their input, whose results nobody reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.gain = nn.Conv2d(3, 12, 3), nn.Parameter(torch.tensor(0.5))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(x)
+        x.mul_(self.gain).add_(1.0)
+        return x.sin()
+
+
+CUTS: dict[str, Callable[[], nn.Module]] = {
+    "space to depth": SpaceToDepth,
+    "space to depth, channels last": SpaceToDepthLast,
+    "pixel unshuffle": lambda: nn.PixelUnshuffle(2),
+    "selective kernel": Selective,
+    "in place": InPlace,
+}
+
+
+@pytest.mark.parametrize("name", CUTS)
+def test_bodies_of_every_kind_equal_every_window(name: str) -> None:
+    torch.manual_seed(8)
+    body = CUTS[name]()
+    size = body(torch.zeros(1, 3, 20, 20)).shape
+    model = nn.Sequential(
+        body, nn.Conv2d(12, 6, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)
+    )
+    converted = convolutionalize(model.eval(), 20, photos=torch.randn(1, 3, 20, 20))
+    stride = 4 if size[2] == 10 else 2
+    assert converted.geometry.stride == (stride, stride)
+    dense = prove(model, converted, photos=[torch.randn(3, 20 + 2 * stride, 20 + 2 * stride)]).dense
+    assert dense is not None
+    assert dense.exact, dense
+    assert dense.windows == 9
+
+
+def test_a_network_whose_first_convolution_reads_blocks_takes_photos() -> None:
+    model = nn.Sequential(SpaceToDepth(), nn.Conv2d(12, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+    converted = convolutionalize(model.eval(), 16, photos=torch.rand(2, 3, 16, 16))
+    assert converted.proof.holds
+    assert converted.geometry.receptive_field == (16, 16)
+
+
+class GlobalContext(nn.Module):
+    """One weight for each position, by a softmax over all: a weighted pooling, which every position then meets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight, self.mix = nn.Conv2d(6, 1, 1), nn.Conv2d(6, 6, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        weight = self.weight(x).reshape(n, 1, h * w).softmax(-1).unsqueeze(3)
+        context = (x.reshape(n, c, h * w).unsqueeze(1) @ weight).view(n, c, 1, 1)
+        return x * self.mix(context).sigmoid()
+
+
+class Gate(nn.Module):
+    """A gate of fewer cells than fit, brought to the map's size: 3 beside 7."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        gate = nn.functional.avg_pool2d(x, 2, 2).sigmoid()
+        return x * nn.functional.interpolate(gate, size=(x.shape[-2], x.shape[-1]), mode="nearest")
+
+
+@pytest.mark.parametrize("block", [GlobalContext, Gate])
+def test_what_looks_at_the_whole_map_inside_the_body_stays(block: type[nn.Module]) -> None:
+    torch.manual_seed(9)
+    model = nn.Sequential(
+        nn.Conv2d(3, 6, 3, 2), block(), nn.Conv2d(6, 6, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4)
+    ).eval()
+    converted = convolutionalize(model, 15)
+    assert converted.proof.holds
+    assert converted.geometry.receptive_field is None
+    assert converted.network(torch.rand(1, 3, 33, 29)).shape == (1, 4, 10, 8)
+
+
+def test_a_weighted_pooling_has_no_form_in_windows() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 6, 3), GlobalContext(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(6, 4))
+    with pytest.raises(SurgeryError, match="has no windowed form here"):
+        convolutionalize(model, 15, context="window")
 
 
 class Excited(nn.Module):
@@ -312,6 +465,63 @@ class Sorted(nn.Module):
         return x.flatten(1).sort(1)[0]
 
 
+class PartOfChannels(nn.Module):
+    """After the pooling, a reduction over some channels."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.mean((2, 3)).unflatten(1, (2, 2)).sum(1)
+
+
+class Recurrent(nn.Module):
+    """A state that runs along the positions, as Sequencer has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.run, self.fc = nn.LSTM(4, 4, batch_first=True), nn.Linear(4, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.run(x.flatten(2).transpose(1, 2))[0].mean(1))
+
+
+class InBlocks(nn.Module):
+    """Attention inside blocks of 2x2 cells, after steps that have no place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        q = x.unfold(2, 2, 2).unfold(3, 2, 2).reshape(n, c, h * w // 4, 4).permute(0, 2, 3, 1)
+        return (q @ q.transpose(-1, -2)).softmax(-1).mean((1, 2))
+
+
+class AmongBlocks(nn.Module):
+    """MobileViT's second version: a softmax over the blocks of 2x2 cells."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.choose = nn.Conv2d(4, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        x = x.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 1, 3, 5, 2, 4).reshape(n, c, 4, -1)
+        return (x * self.choose(x).softmax(-1)).sum(-1).mean(-1)
+
+
+class PartWritten(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        x[:, :, 0] = 1.0
+        return x.mean((2, 3))
+
+
+class OverPositions(nn.Module):
+    """A matrix over the positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.matrix = nn.Parameter(torch.rand(36, 36))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.flatten(2) @ self.matrix).mean(2)
+
+
 CONV = nn.Conv2d(3, 4, 3)
 IMPOSSIBLE: dict[str, tuple[Callable[[], nn.Module], int, str]] = {
     "a transformer": (lambda: timm.create_model("vit_tiny_patch16_224"), 224, r"'blocks\.0\.attn.*attention"),
@@ -328,6 +538,16 @@ IMPOSSIBLE: dict[str, tuple[Callable[[], nn.Module], int, str]] = {
         "'2'",
     ),
     "a window too small": (lambda: from_torchvision("alexnet"), 32, r"'features\.\d+'"),
+    "recurrence": (lambda: nn.Sequential(CONV, Recurrent()), 8, "'1.run'.*recurrence: a state is carried"),
+    "attention in blocks": (lambda: nn.Sequential(CONV, InBlocks()), 8, r"'1 \(matmul\)'.*attention: every position"),
+    "attention among blocks": (lambda: nn.Sequential(CONV, AmongBlocks()), 8, r"'1 \(softmax\)'.*attention: every"),
+    "a part written": (lambda: nn.Sequential(CONV, PartWritten()), 8, r"'1 \(setitem\)'.*writes into a part"),
+    "a part of the channels": (
+        lambda: nn.Sequential(CONV, PartOfChannels()),
+        8,
+        r"'1 \(sum.*reduces a part of \(n, c.0",
+    ),
+    "a matrix over positions": (lambda: nn.Sequential(CONV, OverPositions()), 8, "positions: .*: a matrix over"),
     "positions mixed": (lambda: nn.Sequential(CONV, nn.Flatten(2), nn.Linear(36, 2)), 8, "'2'.*over positions"),
     "no map": (lambda: nn.Sequential(nn.Conv2d(3, 4, 3), nn.LSTM(6, 2)), 8, "."),
 }

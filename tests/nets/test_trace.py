@@ -15,6 +15,7 @@ from timm.layers.pool2d_same import MaxPool2dSame
 from torch import Tensor, nn
 
 from fullconv.base.errors import GeometryError, SurgeryError
+from fullconv.nets.graph import photo_channels
 from fullconv.nets.trace import geometry_of, trace
 
 
@@ -169,6 +170,34 @@ def test_code_that_asks_for_shapes_is_followed_and_dropout_still_drops() -> None
     assert network.eval()(x).shape == (1, 2, 10, 10)
     assert (network.train()(x) == 0).any()
     assert not (network.eval()(x) == 0).any()
+
+
+class Written(nn.Module):
+    """A buffer as an argument, a step that writes into its input, an option, the kind of device, a rounded size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("filt", torch.full((1, 1, 2, 2), 0.25))
+
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is not None:
+            x = x * mask.view(1, 1, 1, 1)
+        with torch.autocast(device_type=x.device.type, enabled=False):
+            x = nn.functional.conv2d(x, self.filt)
+        x.mul_(2)
+        x.add_(int((x.shape[2] * x.shape[3]) ** 0.5))
+        return x
+
+
+def test_what_is_written_in_place_is_read_and_what_is_asked_is_answered() -> None:
+    network, x = Written(), torch.rand(2, 1, 6, 6)
+    traced = trace(nn.Sequential(nn.Conv2d(1, 1, 1), network), (6, 6))
+    assert torch.equal(traced(x), network(traced.get_submodule("0")(x)))
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4, 48])
+def test_a_photo_has_no_more_than_four_channels(channels: int) -> None:
+    assert photo_channels(nn.Sequential(nn.ReLU(), nn.Conv2d(channels, 8, 3))) == (channels if channels <= 4 else 3)
 
 
 def test_tracing_leaves_the_network_as_it_was() -> None:

@@ -51,6 +51,15 @@ class Followed(fx.Proxy):
     def __index__(self) -> int:
         return operator.index(value_of(self))
 
+    def __setitem__(self, where: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", operator.setitem, (self, where, value), {})
+
+    def __int__(self) -> int:
+        return int(value_of(self))
+
+    def __float__(self) -> float:
+        return float(value_of(self))
+
 
 class Tracer(fx.Tracer):
     """torch.fx's tracer, which also runs every step on tensors without data."""
@@ -77,10 +86,17 @@ class Tracer(fx.Tracer):
     def proxy(self, node: fx.Node) -> Followed:
         return Followed(node, self)
 
+    def create_node(self, kind: str, target: Any, *more: Any, **named: Any) -> fx.Node:
+        node = super().create_node(kind, target, *more, **named)
+        if kind == "get_attr":  # a buffer among the arguments has no proxy of its own
+            node.meta["concrete"] = self.run(kind, target, (), {})
+        return node
+
     def create_proxy(self, kind: str, target: Any, args: Any, kwargs: Any, *more: Any, **named: Any) -> Any:
         proxy = super().create_proxy(kind, target, args, kwargs, *more, **named)
-        proxy.node.meta["concrete"] = self.run(kind, target, args, kwargs)
-        return proxy
+        value = proxy.node.meta["concrete"] = self.run(kind, target, args, kwargs)
+        optional = kind == "placeholder" and not isinstance(value, Tensor)  # `mask=None`: its default, so that
+        return value if optional else proxy  # `if mask is not None` is answered
 
     def run(self, kind: str, target: Any, args: Any, kwargs: Any) -> Any:
         if kind == "placeholder":
@@ -118,6 +134,17 @@ class FollowedAttribute(Attribute):
 
     def __index__(self) -> int:
         return operator.index(value_of(self))
+
+    def __int__(self) -> int:
+        return int(value_of(self))
+
+    def __float__(self) -> float:
+        return float(value_of(self))
+
+    def __getattr__(self, k: str) -> Any:
+        """Of a device its parts are known ("cpu"); all else is followed."""
+        value = value_of(self)
+        return getattr(value, k) if isinstance(value, torch.device) else FollowedAttribute(self, k)
 
 
 def value_of(proxy: fx.Proxy) -> Any:
@@ -166,12 +193,22 @@ def trace(network: nn.Module, size: Size) -> fx.GraphModule:
         for name, module in network.named_modules():
             module.training = training[name]
     graph_module = fx.GraphModule(tracer.root, graph, type(network).__name__)
+    read_what_was_written(graph_module.graph)
     graph_module.graph.eliminate_dead_code()
     dropout_as_modules(graph_module)
     graph_module.recompile()
     graph_module.delete_all_unused_submodules()
     graph_module.train(network.training)
     return graph_module
+
+
+def read_what_was_written(graph: fx.Graph) -> None:
+    """`x.mul_(2)` changes x: what reads x afterwards reads the step instead, so that it is not dead code."""
+    for node in list(graph.nodes):
+        name = str(node.target)
+        if node.op == "call_method" and name.endswith("_") and not name.endswith("__"):
+            written = node.args[0]
+            written.replace_all_uses_with(node, delete_user_cb=lambda user, node=node: user > node)
 
 
 def dropout_as_modules(graph_module: fx.GraphModule) -> None:
@@ -192,9 +229,18 @@ def nothing(fake: FakeTensorMode, network: nn.Module, size: Size) -> Tensor:
     """The tensor without data that stands for the photos."""
     weight = next((p for p in network.parameters() if p.is_floating_point()), None)
     dtype = torch.float32 if weight is None else weight.dtype
-    channels = next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
     with fake:
-        return torch.empty((BATCH, channels, *size), dtype=dtype, device="cpu" if weight is None else weight.device)
+        shape = (BATCH, photo_channels(network), *size)
+        return torch.empty(shape, dtype=dtype, device="cpu" if weight is None else weight.device)
+
+
+def photo_channels(network: nn.Module) -> int:
+    """How many channels a photo has: those that the first convolution reads, if no more than four; else three.
+
+    A first convolution that reads more does not read the photo itself, but cells of it (space to depth).
+    """
+    first = next((m.in_channels for m in network.modules() if isinstance(m, nn.Conv2d)), 3)
+    return first if first <= 4 else 3
 
 
 def not_followed(network: nn.Module, size: Size, tracer: Tracer, error: Exception) -> SurgeryError:

@@ -15,7 +15,7 @@ from torch import Tensor, fx, nn
 from fullconv.nets import layout as lay
 from fullconv.nets.graph import Size, label
 from fullconv.nets.layers import ChannelNorm
-from fullconv.nets.places import kind_of, pair, pools_maximum
+from fullconv.nets.places import argument, is_tensor, kind_of, pair, pools_maximum, reduced, shape_of
 
 if TYPE_CHECKING:
     from fullconv.nets.surgery import Surgery
@@ -25,8 +25,8 @@ def lift_pool(work: Surgery, node: fx.Node) -> fx.Node:
     """A pooling over the whole map: fixed, of the window's size and stride 1; or dropped."""
     source = work.source(node)
     place = work.before(node)
-    if not lay.holds(place.layout, "h") and not lay.holds(place.layout, "w"):
-        return lift_layout(work, node)
+    if not any(lay.is_spatial(run) for run in place.layout):
+        return lift_over_channels(work, node)
     if place.geometry is None or not (lay.is_map(place.layout) or lay.holds(place.layout, "h")):
         raise work.refused(node, f"pools a tensor of ({lay.names(place.layout)})")
     name = str(getattr(node.target, "__name__", node.target))
@@ -42,6 +42,34 @@ def lift_pool(work: Surgery, node: fx.Node) -> fx.Node:
     return work.insert(name, layer, source)
 
 
+def lift_over_channels(work: Surgery, node: fx.Node) -> fx.Node:
+    """A reduction after the pooling: over the channels, or over dimensions of size 1, which are the map's no more."""
+    layout = work.before(node).layout
+    dims = () if node.op == "call_module" else reduced(node) or ()
+    if not any(layout[d] for d in dims):
+        return lift_layout(work, node)
+    again = reduction(work.graph, node, work.source(node), (1,))
+    if again is None or lay.holds(lay.without(layout, dims, keep=True), "c"):
+        raise work.refused(node, f"reduces a part of ({lay.names(layout)})")
+    return again
+
+
+REDUCTIONS = ("mean", "sum", "amax", "amin", "norm", "var", "std")
+
+
+def reduction(graph: fx.Graph, node: fx.Node, x: fx.Node, over: tuple[int, ...]) -> fx.Node | None:
+    """The reduction that `node` is, of `x` over other dimensions, which are kept; None where there is none."""
+    name = str(node.target if node.op == "call_method" else getattr(node.target, "__name__", ""))
+    if name not in REDUCTIONS or not over:
+        return None
+    options: dict[str, Any] = {key: node.kwargs[key] for key in ("unbiased", "correction", "p") if key in node.kwargs}
+    if name == "norm":
+        options.setdefault("p", argument(node, 1, "p", "fro"))
+    elif name in ("var", "std") and len(node.args) > 2:
+        options["unbiased"] = node.args[2]
+    return graph.call_method(name, (x,), {**options, "dim": over, "keepdim": True})
+
+
 def lift_layout(work: Surgery, node: fx.Node) -> fx.Node:
     """Flatten, reshape, permute, squeeze: the map stays as it is."""
     return work.source(node)
@@ -50,37 +78,73 @@ def lift_layout(work: Surgery, node: fx.Node) -> fx.Node:
 def lift_linear(work: Surgery, node: fx.Node) -> fx.Node:
     """A Linear layer: a convolution whose kernel is the part of the map that it reads."""
     source, run = work.source(node), work.before(node).layout[-1]
-    if node.op == "call_module":
-        name = str(node.target)
-        layer = work.module.get_submodule(name)
-        assert isinstance(layer, nn.Linear)
-        weight, bias = layer.weight, layer.bias
-    else:
-        raise work.refused(node, "is a Linear step without a layer of its own")
-    kernel, inputs = as_kernel(weight.detach(), run)
     bins = work.folded_bins(node)
-    if bins is not None:
-        kernel = folded(kernel, *bins)
-    where: dict[str, Any] = {"dtype": weight.dtype, "device": weight.device}
-    conv = nn.Conv2d(inputs, weight.shape[0], pair(kernel.shape[2:]), bias=bias is not None, **where)
-    with torch.no_grad():
-        conv.weight.copy_(kernel)
-        if bias is not None and conv.bias is not None:
-            conv.bias.copy_(bias)
-            conv.bias.requires_grad_(bias.requires_grad)
-    conv.weight.requires_grad_(weight.requires_grad)
+    if node.op != "call_module":
+        if bins is not None:
+            raise work.refused(node, "has no layer of its own into which a pooling could be folded")
+        args, kwargs = node.args, node.kwargs
+        bias = args[2] if len(args) > 2 else kwargs.get("bias")
+        return functional_convolution(work.graph, source, args[1] if len(args) > 1 else kwargs["weight"], bias, run)
+    name = str(node.target)
+    conv = as_convolution(work.module.get_submodule(name), run, work.kernels, bins)
     (work.folded if bins is not None else work.reshaped).append(f"{name}.weight")
     return work.insert(name, conv, source)
 
 
+Kernels = dict[tuple[int, lay.Run], tuple[nn.Parameter, nn.Parameter]]
+"""By its id and layout, each weight that became a kernel, and the kernel: layers that share one go on to share it."""
+
+
+def as_convolution(layer: Any, run: lay.Run, kernels: Kernels, bins: tuple[Size, Size] | None = None) -> nn.Conv2d:
+    """The convolution that does what a Linear layer does whose inputs are laid out as `run`."""
+    weight: nn.Parameter = layer.weight
+    kernel, inputs = as_kernel(weight.detach(), run)
+    if bins is not None:
+        kernel = folded(kernel, *bins)
+    conv = nn.Conv2d(inputs, len(kernel), pair(kernel.shape[2:]), bias=layer.bias is not None, device="meta")
+    fresh = nn.Parameter(kernel.clone(), requires_grad=weight.requires_grad)
+    _, conv.weight = kernels.setdefault((id(weight), run), (weight, fresh))
+    conv.bias = layer.bias
+    return conv
+
+
+def functional_convolution(graph: fx.Graph, source: fx.Node, weight: Any, bias: Any, run: lay.Run) -> fx.Node:
+    """F.linear: a convolution by the same weight, brought into a kernel's shape as the network runs."""
+    sizes, order, kernel = kernel_plan(run)
+    if len(run) > 1:
+        weight = graph.call_method("permute", (graph.call_method("reshape", (weight, -1, *sizes)), order))
+    return graph.call_function(F.conv2d, (source, graph.call_method("reshape", (weight, -1, *kernel)), bias))
+
+
+def lift_product(work: Surgery, node: fx.Node) -> fx.Node:
+    """A product with a matrix of the network: a Linear layer by hand."""
+    matrix = matrix_of(node, work.follower.photo)
+    if matrix is None:
+        raise work.refused(node, "has no known fully convolutional form")
+    turned = work.graph.call_method("t", (matrix,))
+    return functional_convolution(work.graph, work.source(node), turned, None, work.before(node).layout[-1])
+
+
+def matrix_of(node: fx.Node, photo: set[fx.Node]) -> fx.Node | None:
+    """The (in, out) matrix of the network by which a product acts on the last dimension, if it is one."""
+    factors = node.all_input_nodes
+    if len(factors) != 2 or factors[0] not in photo or factors[1] in photo or len(shape_of(factors[1])) != 2:
+        return None
+    return factors[1]
+
+
 def as_kernel(weight: Tensor, run: lay.Run) -> tuple[Tensor, int]:
     """A (out, in) matrix whose inputs are laid out as `run` -> (out, C, h, w), and C."""
-    parts = weight.reshape(weight.shape[0], *(atom.size for atom in run))
+    sizes, order, kernel = kernel_plan(run)
+    return weight.reshape(-1, *sizes).permute(order).reshape(-1, *kernel).contiguous(), kernel[0]
+
+
+def kernel_plan(run: lay.Run) -> tuple[list[int], list[int], tuple[int, int, int]]:
+    """How a matrix whose inputs are laid out as `run` becomes a kernel: parts, their order behind `out`, (C, h, w)."""
     last = {"h": 1, "w": 2}
-    order = sorted(range(len(run)), key=lambda i: (last.get(run[i].name, 0), channel_rank(run[i].name)))
-    sizes = {name: next((a.size for a in run if a.name == name), 1) for name in "hw"}
-    kernel = parts.permute(0, *(i + 1 for i in order)).reshape(weight.shape[0], -1, sizes["h"], sizes["w"])
-    return kernel.contiguous(), kernel.shape[1]
+    order = sorted(range(len(run)), key=lambda i: (last.get(run[i].root, 0), channel_rank(run[i].name)))
+    h, w = (lay.size_of(tuple(a for a in run if a.root == name)) for name in "hw")
+    return [atom.size for atom in run], [0, *(i + 1 for i in order)], (lay.size_of(run) // (h * w), h, w)
 
 
 def folded(kernel: Tensor, size: Size, bins: Size) -> Tensor:
@@ -107,28 +171,39 @@ def lift_batch_norm(work: Surgery, node: fx.Node) -> fx.Node:
     layer = work.module.get_submodule(str(node.target))
     if isinstance(layer, nn.BatchNorm2d):
         return lift_pointwise(work, node)
-    assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
-    if lay.holds(work.before(node).layout[1:2], "h") or lay.holds(work.before(node).layout[1:2], "w"):
+    if lay.is_spatial(work.before(node).layout[1]):
         raise work.refused(node, "normalizes each position by itself, before a Linear layer")
+    return work.insert(str(node.target), as_batch_norm_2d(layer), work.source(node))
+
+
+def as_batch_norm_2d(layer: nn.Module) -> nn.BatchNorm2d:
+    assert isinstance(layer, nn.modules.batchnorm._BatchNorm)
     twin = nn.BatchNorm2d(layer.num_features, layer.eps, layer.momentum, layer.affine, layer.track_running_stats)
-    twin.load_state_dict(layer.state_dict())
-    return work.insert(str(node.target), twin, work.source(node))
+    twin.weight, twin.bias = layer.weight, layer.bias
+    for name, value in layer.named_buffers(recurse=False):
+        setattr(twin, name, value)
+    return twin
 
 
 def lift_layer_norm(work: Surgery, node: fx.Node) -> fx.Node:
     layer = work.module.get_submodule(str(node.target))
     assert isinstance(layer, nn.LayerNorm)
     run = work.before(node).layout[-1]
-    if len(layer.normalized_shape) != 1 or any(atom.name in "hw" for atom in run):
+    if len(layer.normalized_shape) != 1 or lay.is_spatial(run):
         raise work.refused(node, f"normalizes over ({' '.join(a.name for a in run)}), not over the channels alone")
-    twin = ChannelNorm(layer.normalized_shape, layer.eps, layer.elementwise_affine, bias=layer.bias is not None)
-    twin.load_state_dict(layer.state_dict())
-    return work.insert(str(node.target), twin, work.source(node))
+    return work.insert(str(node.target), as_channel_norm(layer), work.source(node))
+
+
+def as_channel_norm(layer: nn.LayerNorm) -> ChannelNorm:
+    shape = list(layer.normalized_shape)
+    twin = ChannelNorm(shape, layer.eps, layer.elementwise_affine, bias=layer.bias is not None)
+    twin.weight, twin.bias = layer.weight, layer.bias
+    return twin
 
 
 def lift_softmax(work: Surgery, node: fx.Node) -> fx.Node:
     run = work.before(node).layout[-1]
-    if any(atom.name in "hw" for atom in run):
+    if lay.is_spatial(run):
         raise work.refused(node, "takes a softmax over positions")
     make = F.log_softmax if "log" in kind_of(node, work.module).lower() else F.softmax
     return work.graph.call_function(make, (work.source(node),), {"dim": 1})
@@ -143,10 +218,14 @@ def lift_cat(work: Surgery, node: fx.Node) -> fx.Node:
 
 ACTIVATIONS = (
     *("relu", "relu6", "gelu", "silu", "mish", "elu", "selu", "leaky_relu", "prelu", "tanh", "sigmoid", "softplus"),
-    *("hardswish", "hardtanh", "hardsigmoid"),
+    *("hardswish", "hardtanh", "hardsigmoid", "logsigmoid", "softsign", "celu"),
 )
-ARITHMETIC = ("add", "sub", "mul", "truediv", "neg", "abs", "exp", "iadd", "imul")
-POINTWISE = frozenset({*ACTIVATIONS, *ARITHMETIC, "dropout", "contiguous", "clone", "float", "to", "detach"})
+ARITHMETIC = (
+    *("add", "sub", "mul", "div", "truediv", "true_divide", "neg", "abs", "exp", "log", "iadd", "isub", "imul"),
+    *("itruediv", "square", "pow", "sqrt", "rsqrt", "reciprocal", "clamp", "clip", "maximum", "minimum", "sign"),
+    *("sin", "cos", "erf", "addcmul", "rsub", "lerp"),
+)
+POINTWISE = frozenset({*ACTIVATIONS, *ARITHMETIC, "dropout", "contiguous", "clone", "float", "to", "detach", "type_as"})
 """Functions and methods that act on each value by itself."""
 
 
@@ -160,12 +239,31 @@ def lift_pointwise(work: Surgery, node: fx.Node) -> fx.Node:
             raise work.refused(node, "has no known fully convolutional form")
     elif kind.rstrip("_") not in POINTWISE:
         raise work.refused(node, "has no known fully convolutional form")
-    outside = [n for n in node.all_input_nodes if n not in work.lifted and not work.has_map(n)]
-    if outside:
-        raise work.refused(node, f"meets '{label(outside[0])}', which is no map")
-    copy_ = work.graph.node_copy(node, lambda n: work.lifted.get(n, n))
+    forms: dict[fx.Node, fx.Node] = {}
+    for other in node.all_input_nodes:
+        if other in work.lifted or work.has_map(other):
+            forms[other] = work.lifted.get(other, other)
+            continue
+        fixed = is_tensor(other) and other not in work.follower.photo
+        form = beside(work.graph, work.place(node).layout, other) if fixed else None
+        if form is None:
+            raise work.refused(node, f"meets '{label(other)}', which is no map")
+        forms[other] = form
+    copy_ = work.graph.node_copy(node, lambda n: forms[n])
     copy_.meta = {}
     return copy_
+
+
+def beside(graph: fx.Graph, layout: lay.Layout, other: fx.Node) -> fx.Node | None:
+    """What meets a tensor of `layout`, for its map: a number as it is, values along the channels as (C, 1, 1)."""
+    value = other.meta.get("concrete")
+    if not isinstance(value, Tensor) or value.numel() == 1:
+        return other
+    aligned = (1,) * (len(layout) - value.dim()) + tuple(value.shape)
+    long = [run for run, size in zip(layout, aligned, strict=False) if size > 1]
+    if len(aligned) != len(layout) or len(long) != 1 or long[0] == layout[0] or lay.is_spatial(long[0]):
+        return None
+    return graph.call_method("reshape", (other, -1, 1, 1))
 
 
 def is_map_norm(layer: nn.Module) -> bool:
@@ -181,6 +279,7 @@ LIFTS: dict[str, Callable[[Surgery, fx.Node], fx.Node]] = {
     "Permute": lift_layout,
     "Identity": lift_layout,
     "linear": lift_linear,
+    "product": lift_product,
     "BatchNorm1d": lift_batch_norm,
     "LayerNorm": lift_layer_norm,
     "Softmax": lift_softmax,

@@ -30,15 +30,24 @@ class Place:
 
 @dataclass
 class Follower:
-    """Follows layout and geometry through a traced graph. `why` tells where and why a tensor lost its place."""
+    """Follows layout and geometry through a traced graph.
+
+    Attributes:
+        place: of every tensor that could be followed.
+        why: tells where and why a tensor lost its place.
+        photo: all that is computed from the photo, followed or not.
+    """
 
     module: fx.GraphModule
     disagreement: str = "error"
     place: dict[fx.Node, Place | None] = field(default_factory=dict)
     why: dict[fx.Node, str] = field(default_factory=dict)
+    photo: set[fx.Node] = field(default_factory=set)
 
     def run(self) -> Follower:
         for node in self.module.graph.nodes:
+            if node.op == "placeholder" or (has_tensor(node) and any(n in self.photo for n in node.all_input_nodes)):
+                self.photo.add(node)
             self.place[node] = self.step(node)
         return self
 
@@ -66,6 +75,11 @@ class Follower:
 
 
 ATTENTION = "attention: every position meets every other"
+POSITIONS = "positions: what is learnt belongs to fixed rows and columns"
+RECURRENCE = "recurrence: a state is carried along rows and columns"
+UNLIKE = (ATTENTION, POSITIONS, RECURRENCE)
+"""How each reason begins why a network is no convolutional one: its positions do not act alike."""
+
 Before = list[tuple[fx.Node, Place]]
 Step = Callable[[geo.Axis, int], geo.Axis]
 
@@ -96,7 +110,9 @@ MODULES: dict[str, tuple[type[nn.Module], ...]] = {
     "interpolate": (nn.Upsample,),
     "reshape": (nn.Flatten, nn.Unflatten),
     "attention": (nn.MultiheadAttention,),
+    "recurrent": (nn.RNNBase,),
     "pixel_shuffle": (nn.PixelShuffle,),
+    "pixel_unshuffle": (nn.PixelUnshuffle,),
 }
 
 WORDS: dict[str, str] = {
@@ -110,6 +126,8 @@ WORDS: dict[str, str] = {
     "flatten": "reshape",
     "view": "reshape",
     "reshape": "reshape",
+    "reshape_as": "reshape",
+    "view_as": "reshape",
     "unflatten": "reshape",
     "squeeze": "reshape",
     "unsqueeze": "reshape",
@@ -119,6 +137,8 @@ WORDS: dict[str, str] = {
     "amin": "reduce",
     "std": "reduce",
     "var": "reduce",
+    "norm": "reduce",
+    "vector_norm": "reduce",
     "transpose": "permute",
     "swapaxes": "permute",
     "movedim": "permute",
@@ -127,6 +147,7 @@ WORDS: dict[str, str] = {
     "baddbmm": "product",
     "einsum": "product",
     "scaled_dot_product_attention": "attention",
+    "shifted_window_attention": "attention",
     "concat": "cat",
     "concatenate": "cat",
 }
@@ -169,7 +190,10 @@ def sliding(follower: Follower, node: fx.Node, before: Before, step: Step) -> Pl
 
 def convolution(follower: Follower, node: fx.Node, before: Before) -> Place | None:
     kernel, stride, padding, dilation = convolution_settings(node, follower.module)
-    size = shape_of(before[0][0])[2:]
+    layout, size = before[0][1].layout, shape_of(before[0][0])[2:]
+    each_by_itself = kernel == stride == (1, 1) and padding == (0, 0)
+    if each_by_itself and len(layout) == 4 and not lay.is_map(layout) and not lay.is_spatial(layout[1]):
+        return Place((layout[0], (lay.Atom("c", shape_of(node)[1]),), *layout[2:]), before[0][1].geometry)
 
     def step(axis: geo.Axis, i: int) -> geo.Axis:
         reach = dilation[i] * (kernel[i] - 1)
@@ -268,14 +292,23 @@ def pooled(place: Place, dims: tuple[int, ...], keep: bool) -> Place:
     return Place(lay.without(place.layout, dims, keep), geometry)
 
 
+def reduced(node: fx.Node) -> tuple[int, ...] | None:
+    """The dimensions that a reduction takes away; None where it takes all."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    dims = argument(node, 2 if "norm" in name else 1, "dim", None)  # a norm's order stands first
+    if dims is None:
+        return None
+    whole = len(shape_of(node.all_input_nodes[0]))
+    return tuple(d % whole for d in (dims if isinstance(dims, (tuple, list)) else (dims,)))
+
+
 def reduce(follower: Follower, node: fx.Node, before: Before) -> Place | None:
     _, place = before[0]
-    dims = argument(node, 1, "dim", None)
+    dims = reduced(node)
     if dims is None:
         return follower.lost(node, "reduces the whole tensor to one number")
-    dims = tuple(d % len(place.layout) for d in (dims if isinstance(dims, (tuple, list)) else (dims,)))
-    keep = bool(argument(node, 2, "keepdim", False))
-    gone = {atom.name for d in dims for atom in place.layout[d]}
+    keep = len(shape_of(node)) == len(place.layout)
+    gone = {atom.root for d in dims for atom in place.layout[d]}
     if {"h", "w"} <= gone:
         return pooled(place, dims, keep)
     if gone & {"h", "w"}:
@@ -289,7 +322,32 @@ def reshape(follower: Follower, node: fx.Node, before: Before) -> Place | None:
     if layout is None:
         found = f"reshapes ({lay.names(place.layout)}) to {shape_of(node)[1:]}"
         return follower.lost(node, f"{found}, which tears rows or columns apart")
-    return Place(lay.settled(layout), place.geometry)
+    layout, block = lay.settled(layout), lay.block(layout)
+    if block is None or place.geometry is None:
+        return Place(layout, place.geometry)
+    return Place(lay.of_blocks(layout), in_blocks(place.geometry, block))
+
+
+def in_blocks(geometry: Geometry, block: Size) -> Geometry:
+    """Space to depth: each cell holds a block of the cells before, as a convolution that strides by it would."""
+    return geo.each_axis(geometry, lambda axis, i: geo.windows(axis, block[i], block[i], 0, 0))
+
+
+def unbind(follower: Follower, node: fx.Node, before: Before) -> Place | None:
+    _, place = before[0]
+    dim = int(argument(node, 1, "dim", 0)) % len(place.layout)
+    if lay.is_spatial(place.layout[dim]):
+        return follower.lost(node, "takes rows or columns apart")
+    return Place(place.layout[:dim] + place.layout[dim + 1 :], place.geometry)
+
+
+def stack(follower: Follower, node: fx.Node, before: Before) -> Place | None:
+    place = meeting(follower, node, before)
+    if place is None:
+        return None
+    shape = shape_of(node)
+    dim = int(argument(node, 1, "dim", 0)) % len(shape)
+    return Place((*place.layout[:dim], (lay.Atom("stacked", shape[dim]),), *place.layout[dim:]), place.geometry)
 
 
 def permute(follower: Follower, node: fx.Node, before: Before) -> Place | None:
@@ -332,7 +390,7 @@ def getitem(follower: Follower, node: fx.Node, before: Before) -> Place | None:
         run, size = rest.pop(0)
         which = {"h": 0, "w": 1}.get(run[0].name) if len(run) == 1 else None
         if isinstance(i, int):
-            if any(a.name in "hw" for a in run):
+            if lay.is_spatial(run):
                 return follower.lost(node, "picks one row or column")
             continue
         start, stop, step = i.indices(size)
@@ -340,7 +398,7 @@ def getitem(follower: Follower, node: fx.Node, before: Before) -> Place | None:
         if count == size and step == 1:
             layout.append(run)
             continue
-        if any(a.name in "hw" for a in run) and which is None:
+        if lay.is_spatial(run) and which is None:
             return follower.lost(node, "cuts a dimension that mixes rows or columns with others")
         layout.append((lay.Atom(run[0].name if which is not None else "c", count),))
         if which is not None and geometry is not None:
@@ -400,13 +458,19 @@ def pixel_shuffle(follower: Follower, node: fx.Node, before: Before) -> Place | 
     return sliding(follower, node, before, lambda axis, i: geo.interpolated(axis, shape[2 + i], reach=0))
 
 
+def pixel_unshuffle(follower: Follower, node: fx.Node, before: Before) -> Place | None:
+    was, now = shape_of(before[0][0])[2:], shape_of(node)[2:]
+    factor = was[0] // now[0]
+    return sliding(follower, node, before, lambda axis, _: geo.windows(axis, factor, factor, 0, 0))
+
+
 def linear(follower: Follower, node: fx.Node, before: Before) -> Place | None:
     _, place = before[0]
-    last = {atom.name for atom in place.layout[-1]}
-    if last & {"h", "w"} and lay.holds(place.layout[:-1], "c"):
-        return follower.lost(node, "a Linear layer over positions, channel by channel")
+    spatial = lay.is_spatial(place.layout[-1])
+    if spatial and lay.holds(place.layout[:-1], "c"):
+        return follower.lost(node, f"{POSITIONS}: a Linear layer over positions, channel by channel")
     geometry = place.geometry
-    if last & {"h", "w"} and geometry is not None:
+    if spatial and geometry is not None:
         geometry = geo.each_axis(geometry, lambda axis, _: geo.windows(axis, axis.size, 1, 0, 0))
     return Place((*place.layout[:-1], (lay.Atom("c", shape_of(node)[-1]),)), geometry)
 
@@ -417,8 +481,7 @@ def cat(follower: Follower, node: fx.Node, before: Before) -> Place | None:
     merged = meeting(follower, node, before)
     if merged is None:
         return None
-    names = {atom.name for atom in layout[dim]}
-    if names & {"h", "w"}:
+    if lay.is_spatial(layout[dim]):
         return follower.lost(node, "joins tensors along rows or columns")
     shape = shape_of(node)
     dim %= len(shape)
@@ -429,23 +492,65 @@ def attention(follower: Follower, node: fx.Node, before: Before) -> Place | None
     return follower.lost(node, ATTENTION)
 
 
+def softmax(follower: Follower, node: fx.Node, before: Before) -> Place | None:
+    """Over the channels, or over all positions; over blocks of rows and columns it is attention among the blocks."""
+    layout = before[0][1].layout
+    layer: Any = follower.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+    dim = argument(node, 1, "dim", None) if layer is None else layer.dim
+    if dim is not None and any(atom.name != atom.root for atom in layout[dim]) and lay.is_spatial(layout[dim]):
+        return follower.lost(node, ATTENTION)
+    return pointwise(follower, node, before)
+
+
+def recurrent(follower: Follower, node: fx.Node, before: Before) -> Place | None:
+    return follower.lost(node, RECURRENCE)
+
+
 def matrix_product(follower: Follower, node: fx.Node, before: Before) -> Place | None:
-    """Of two tensors that depend on the photo: attention written by hand."""
-    found = ATTENTION if len(before) > 1 else "multiplies by a matrix that belongs to no layer"
-    return follower.lost(node, found)
+    """A matrix that belongs to the network acts on one dimension; two of the photo's tensors pool, or are attention."""
+    factors, shape = node.all_input_nodes, shape_of(node)
+    plain = len(factors) == 2 and "einsum" not in label(node) and all(len(shape_of(f)) > 1 for f in factors)
+    if sum(f in follower.photo for f in factors) > 1:
+        pools = plain and len(before) == 2
+        return weighted_pooling(follower, node, before) if pools else follower.lost(node, ATTENTION)
+    if not plain:
+        return follower.lost(node, "multiplies by a matrix in a way that has no rule")
+    _, place = before[0]
+    dim = -1 if place is follower.place.get(factors[0]) else -2
+    if lay.is_spatial(place.layout[dim]):
+        return follower.lost(node, f"{POSITIONS}: a matrix over positions")
+    layout = list((((),) * len(shape) + place.layout)[-len(shape) :])
+    layout[dim] = (lay.Atom("c", shape[dim]),)
+    return Place(tuple(layout), place.geometry)
+
+
+def weighted_pooling(follower: Follower, node: fx.Node, before: Before) -> Place | None:
+    """(N, C, H W) times one weight for each position, (N, H W, 1): a pooling over the whole map, weighted."""
+    (_, left), (_, right) = before
+    one, other = left.layout[-1], right.layout[-2]
+    inside = one == other and lay.holds((one,), "h") and lay.holds((one,), "w")
+    rest = (*left.layout[:-1], *right.layout[:-2], right.layout[-1])
+    single = left.layout[-2] == () or right.layout[-1] == ()
+    if not inside or not single or any(lay.is_spatial(run) for run in rest):
+        return follower.lost(node, ATTENTION)
+    layout = (*left.layout[:-2], left.layout[-2], right.layout[-1])
+    return pooled(Place(layout, left.geometry), (), keep=True)
 
 
 def meeting(follower: Follower, node: fx.Node, before: Before) -> Place | None:
     """Tensors that meet in one step: the layout of the one with rows and columns, the geometry of all.
 
-    A factor of one cell (squeeze-and-excitation) takes the bound from the receptive field, and nothing else.
+    A factor of one cell (squeeze-and-excitation) takes the bound from the receptive field, and nothing else; so does
+    a branch that was brought to the size of the others from fewer cells than fit (a gate of 3 rows beside 7).
     """
     mapped = [(n, p) for n, p in before if p.geometry is not None and lay.is_map(p.layout)]
     if not mapped:
-        return before[0][1]
-    first = mapped[0][1]
-    geometry = geo.merged({spot(n): g for n, p in mapped if (g := p.geometry)}, disagreement=follower.disagreement)
-    if len(mapped) < len(before):
+        return next((p for _, p in before if lay.holds(p.layout, "h")), before[0][1])
+    first, meet = mapped[0][1], [(spot(n), g) for n, p in mapped if (g := p.geometry)]
+    if follower.disagreement == "span":
+        meet = [(name, g) for name, g in meet if all(s.denominator == 1 for s in g.stride)] or meet
+    geometry = geo.merged(dict(meet), disagreement=follower.disagreement)
+    if len(meet) < len(before):
         geometry = Geometry(geometry.stride, geometry.offset, None, geometry.size)
     return Place(first.layout, geometry)
 
@@ -472,7 +577,7 @@ def sized(place: Place, shape: tuple[int, ...]) -> Place:
     for run, size in zip(place.layout, shape, strict=True):
         if lay.size_of(run) == size:
             runs.append(run)
-        elif not run or any(a.name in "hw" for a in run):
+        elif not run or lay.is_spatial(run):
             runs.append((lay.Atom("x", size),))
         else:
             runs.append((lay.Atom("c", size),))
@@ -492,6 +597,12 @@ RULES: dict[str, Callable[[Follower, fx.Node, Before], Place | None]] = {
     "pad": pad,
     "interpolate": interpolate,
     "pixel_shuffle": pixel_shuffle,
+    "pixel_unshuffle": pixel_unshuffle,
+    "unbind": unbind,
+    "stack": stack,
+    "softmax": softmax,
+    "Softmax": softmax,
+    "recurrent": recurrent,
     "linear": linear,
     "cat": cat,
     "attention": attention,
@@ -503,10 +614,22 @@ def is_tensor(node: fx.Node) -> bool:
     return isinstance(node.meta.get("concrete"), Tensor)
 
 
+def has_tensor(node: fx.Node) -> bool:
+    """A tensor, or several (of a split)."""
+    value = node.meta.get("concrete")
+    return isinstance(value, Tensor) or (isinstance(value, tuple | list) and any(isinstance(v, Tensor) for v in value))
+
+
 def pools_maximum(node: fx.Node, module: fx.GraphModule) -> bool:
     if node.op == "call_module":
         return isinstance(module.get_submodule(str(node.target)), nn.AdaptiveMaxPool2d)
     return "max" in str(getattr(node.target, "__name__", node.target))
+
+
+def pools_mean(node: fx.Node, module: fx.GraphModule) -> bool:
+    if kind_of(node, module) == "adaptive":
+        return not pools_maximum(node, module)
+    return str(getattr(node.target, "__name__", node.target)) == "mean"
 
 
 def places(graph_module: fx.GraphModule, *, disagreement: str = "error") -> Follower:

@@ -11,13 +11,25 @@ import operator
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor, fx, nn
+import torch.nn.functional as F
+from torch import fx, nn
 
 from fullconv.nets import layout as lay
 from fullconv.nets.layers import ChannelNorm
 from fullconv.nets.layout import Layout
-from fullconv.nets.lifts import POINTWISE, as_kernel, is_map_norm
-from fullconv.nets.places import Follower, Place, argument, is_tensor, kind_of
+from fullconv.nets.lifts import (
+    POINTWISE,
+    Kernels,
+    as_batch_norm_2d,
+    as_channel_norm,
+    as_convolution,
+    beside,
+    functional_convolution,
+    is_map_norm,
+    matrix_of,
+    reduction,
+)
+from fullconv.nets.places import Follower, Place, argument, is_tensor, kind_of, reduced
 
 TURNS = ("reshape", "permute", "Permute", "getitem", "contiguous", "Identity")
 """Steps that only lay a tensor out otherwise: in the straight form they do nothing."""
@@ -36,6 +48,8 @@ class Straightening:
         head: nodes that are left as they are.
         straight: node -> the node of its straight form.
         reshaped: names of the weights that became kernels.
+        kernels: these kernels, by their weight.
+        kinds: of the steps as they were.
     """
 
     module: fx.GraphModule
@@ -43,9 +57,13 @@ class Straightening:
     head: set[fx.Node]
     straight: dict[fx.Node, fx.Node] = field(default_factory=dict)
     reshaped: list[str] = field(default_factory=list)
+    kernels: Kernels = field(default_factory=dict)
+    kinds: dict[fx.Node, str] = field(default_factory=dict)
 
     def run(self) -> None:
         """Give every tensor its straight form, use it where the network comes back to maps, drop what is not used."""
+        # Read before any layer is written anew: a layer that is used twice is the same kind both times.
+        self.kinds = {node: kind_of(node, self.module) for node in self.graph.nodes}
         for node in list(self.graph.nodes):
             place = self.follower.place.get(node)
             parts = kind_of(node, self.module) in PARTS if node.op.startswith("call") else False
@@ -83,7 +101,7 @@ class Straightening:
 
     def made(self, node: fx.Node, source: fx.Node) -> fx.Node | None:
         """The node of the straight form, or None where a step has none: then the network's own step stays."""
-        x, kind = self.form(source), kind_of(node, self.module)
+        x, kind = self.form(source), self.kinds[node]
         if x is None:
             return None
         if kind == "getitem" and not is_tensor(source):
@@ -94,40 +112,70 @@ class Straightening:
             return self.along_channels(node, kind)
         if kind == "reduce":
             return self.pooled(node, source, x)
-        if kind == "linear":
+        if kind in ("linear", "product"):
             return self.convolution(node, source, x)
-        if kind == "LayerNorm":
+        if kind in ("LayerNorm", "ChannelNorm"):
             return self.norm(node, source, x)
+        if kind == "normalize":
+            return self.normalized(node, source, x)
+        if kind == "BatchNorm1d":
+            return self.batch_norm(node, source, x)
         return self.pointwise(node, kind)
 
     def pooled(self, node: fx.Node, source: fx.Node, x: fx.Node) -> fx.Node | None:
-        name = str(node.target if node.op == "call_method" else getattr(node.target, "__name__", ""))
-        whole = lay.holds(self.place(source).layout, "h") and not lay.holds(self.place(node).layout, "h")
-        if name not in ("mean", "amax") or not whole or not lay.holds(self.place(node).layout, "c"):
+        """A reduction over the positions, or the channels, or a norm over them: the same over the straight form's."""
+        return reduction(self.graph, node, x, self.dimensions(source, reduced(node) or ()))
+
+    def normalized(self, node: fx.Node, source: fx.Node, x: fx.Node) -> fx.Node | None:
+        """F.normalize, which takes the positions as its two dimensions."""
+        over = self.dimensions(source, (argument(node, 2, "dim", 1),))
+        if not over:
             return None
-        return self.graph.call_method(name, (x, (2, 3)), {"keepdim": True})
+        kept = {"p": argument(node, 1, "p", 2.0), "eps": argument(node, 3, "eps", 1e-12)}
+        return self.graph.call_function(F.normalize, (x,), {**kept, "dim": over if len(over) > 1 else over[0]})
+
+    def dimensions(self, source: fx.Node, dims: tuple[int, ...]) -> tuple[int, ...]:
+        """Where the straight form has what lies in these dimensions; none where it has not."""
+        layout = self.place(source).layout
+        roots = [atom.root for d in dims for atom in layout[d]]
+        found = {{"c": 1, "h": 2, "w": 3}.get(root, 0) for root in roots}
+        return () if 0 in found else tuple(sorted(found))
 
     def convolution(self, node: fx.Node, source: fx.Node, x: fx.Node) -> fx.Node | None:
         run = self.place(source).layout[-1]
-        if node.op != "call_module" or any(atom.name in "hw" for atom in run):
+        if lay.is_spatial(run):
             return None
+        if node.op != "call_module":
+            return self.functional(node, x, run)
         layer: Any = self.module.get_submodule(str(node.target))
-        kernel, inputs = as_kernel(layer.weight.detach(), run)
-        where: dict[str, Any] = {"dtype": kernel.dtype, "device": kernel.device}
-        conv = nn.Conv2d(inputs, len(kernel), 1, bias=layer.bias is not None, **where)
-        conv.weight = nn.Parameter(kernel, requires_grad=layer.weight.requires_grad)
-        conv.bias = layer.bias
+        if isinstance(layer, nn.Conv2d):  # a second use
+            return self.graph.call_module(str(node.target), (x,))
         self.reshaped.append(f"{node.target}.weight")
-        return self.call(node, conv, x)
+        return self.call(node, as_convolution(layer, run, self.kernels), x)
+
+    def functional(self, node: fx.Node, x: fx.Node, run: lay.Run) -> fx.Node | None:
+        if kind_of(node, self.module) == "linear":
+            args, kwargs = node.args, node.kwargs
+            bias = args[2] if len(args) > 2 else kwargs.get("bias")
+            return functional_convolution(self.graph, x, args[1] if len(args) > 1 else kwargs["weight"], bias, run)
+        matrix = matrix_of(node, self.follower.photo)
+        if matrix is None:
+            return None
+        return functional_convolution(self.graph, x, self.graph.call_method("t", (matrix,)), None, run)
+
+    def batch_norm(self, node: fx.Node, source: fx.Node, x: fx.Node) -> fx.Node | None:
+        if not is_run(self.place(source).layout[1], "c"):
+            return None
+        layer = self.module.get_submodule(str(node.target))
+        twin = layer if isinstance(layer, nn.BatchNorm2d) else as_batch_norm_2d(layer)
+        return self.call(node, twin, x)
 
     def norm(self, node: fx.Node, source: fx.Node, x: fx.Node) -> fx.Node | None:
         layer: Any = self.module.get_submodule(str(node.target)) if node.op == "call_module" else None
         run = self.place(source).layout[-1]
-        if layer is None or len(layer.normalized_shape) != 1 or any(a.name in "hw" for a in run):
+        if layer is None or len(layer.normalized_shape) != 1 or lay.is_spatial(run):
             return None
-        twin = ChannelNorm(layer.normalized_shape, layer.eps, layer.elementwise_affine, bias=layer.bias is not None)
-        twin.weight, twin.bias = layer.weight, layer.bias
-        return self.call(node, twin, x)
+        return self.call(node, layer if isinstance(layer, ChannelNorm) else as_channel_norm(layer), x)
 
     def call(self, node: fx.Node, layer: nn.Module, x: fx.Node) -> fx.Node:
         """The layer under the name of the one that it stands for; every use of that one is turned back later."""
@@ -143,7 +191,8 @@ class Straightening:
             return None
         forms: dict[fx.Node, fx.Node] = {}
         for other in node.all_input_nodes:
-            form = self.form(other) if self.follower.place.get(other) is not None else self.along(node, other)
+            followed = self.follower.place.get(other) is not None
+            form = self.form(other) if followed else beside(self.graph, self.place(node).layout, other)
             if form is None:
                 return None
             forms[other] = form
@@ -163,18 +212,6 @@ class Straightening:
         kept = {name: value for name, value in copied.kwargs.items() if name != "dim"}
         copied.args, copied.kwargs, copied.meta = copied.args[: ALONG[kind]], {**kept, "dim": 1}, {}
         return copied
-
-    def along(self, node: fx.Node, other: fx.Node) -> fx.Node | None:
-        """A number as it is, or a parameter along the channels as (C, 1, 1)."""
-        value = other.meta.get("concrete")
-        if not isinstance(value, Tensor) or value.numel() == 1:
-            return other
-        layout = self.place(node).layout
-        aligned = (1,) * (len(layout) - value.dim()) + tuple(value.shape)
-        long = [run for run, size in zip(layout, aligned, strict=True) if size > 1]
-        if len(aligned) != len(layout) or len(long) != 1 or any(a.name in "nhw" for a in long[0]):
-            return None
-        return self.graph.call_method("view", (other, -1, 1, 1))
 
     def turn_back(self) -> None:
         """What still reads a layer that was written anew, reads that one's result in the layout it knows."""
@@ -207,13 +244,13 @@ def is_straight(layout: Layout) -> bool:
 
 
 def has_straight_form(layout: Layout) -> bool:
-    """(N, H, W, C) and other orders of the four, (N, H W, C), (N, C, H W), (N, C)."""
+    """(N, H, W, C) and other orders of the four, (N, H W, C), (N, C, H W), (N, C); any of them pooled to one."""
     if not layout or not is_run(layout[0], "n"):
         return False
-    rest = layout[1:]
+    rest = [run for run in layout[1:] if run]
     channels = [run for run in rest if is_run(run, "c")]
     places = [tuple(a.name for a in run) for run in rest if run not in channels]
-    return len(channels) == 1 and places in ([("h",), ("w",)], [("h", "w")], [])
+    return len(channels) == 1 - (() in layout and not channels) and places in ([("h",), ("w",)], [("h", "w")], [])
 
 
 def is_run(run: lay.Run, name: str) -> bool:
@@ -245,9 +282,5 @@ def straightened(module: fx.GraphModule, follower: Follower, head: set[fx.Node])
 
 
 def has_linear(module: fx.GraphModule, nodes: set[fx.Node]) -> bool:
-    """Whether a Linear layer of the network is used outside `nodes`."""
-    return any(
-        node.op == "call_module" and isinstance(module.get_submodule(str(node.target)), nn.Linear)
-        for node in module.graph.nodes
-        if node not in nodes
-    )
+    """Whether a Linear layer of the network, or one by hand, is used outside `nodes`."""
+    return any(kind_of(n, module) in ("linear", "product") for n in module.graph.nodes if n not in nodes)

@@ -9,6 +9,7 @@ layer over pooled channels a convolution of kernel 1, a pooling over the whole m
 from __future__ import annotations
 
 import copy
+import operator
 from dataclasses import dataclass, field
 
 from torch import fx, nn
@@ -21,6 +22,8 @@ from fullconv.nets.graph import Size, label, spot, trace
 from fullconv.nets.layers import WindowContext
 from fullconv.nets.places import (
     ATTENTION,
+    POSITIONS,
+    UNLIKE,
     Follower,
     Place,
     convolution_settings,
@@ -29,6 +32,7 @@ from fullconv.nets.places import (
     pair,
     places,
     pools_maximum,
+    pools_mean,
     shape_of,
 )
 from fullconv.nets.proof import Account, Photos, Proof, compare_at_window
@@ -132,6 +136,11 @@ def tidied(graph_module: fx.GraphModule) -> fx.GraphModule:
     return graph_module
 
 
+def rank(why: str) -> int:
+    """Which reasons are told first: those that say what kind of network it is."""
+    return next((i for i, kind in enumerate(UNLIKE) if why.startswith(kind)), len(UNLIKE))
+
+
 def output_of(graph_module: fx.GraphModule) -> fx.Node:
     nodes: list[fx.Node] = list(graph_module.graph.nodes)
     return next(n for n in nodes if n.op == "output")
@@ -176,6 +185,7 @@ class Surgery:
     lifted: dict[fx.Node, fx.Node] = field(default_factory=dict)
     new: list[fx.Node] = field(default_factory=list)
     unfolded: dict[fx.Node, tuple[Size, fx.Node]] = field(default_factory=dict)
+    kernels: lifts.Kernels = field(default_factory=dict)
 
     @property
     def graph(self) -> fx.Graph:
@@ -223,15 +233,26 @@ class Surgery:
 
     def refuse_what_cannot_be_followed(self) -> None:
         reasons = list(self.follower.why.items())
-        reasons += [(n, ATTENTION) for n in self.graph.nodes if kind_of(n, self.module) == "attention"]
+        reasons += [(n, ATTENTION) for n in self.attention()]
         reasons += [(node, why) for node in self.graph.nodes for why in self.positions(node)]
+        reasons += [(n, "writes into a part of a tensor") for n in self.graph.nodes if n.target is operator.setitem]
         if reasons:
-            reasons = sorted(dict(reasons).items(), key=lambda found: found[1] != ATTENTION)
+            reasons = sorted(dict(reasons).items(), key=lambda found: rank(found[1]))
             raise SurgeryError(
                 "every step must act alike at every position of the map",
                 "; ".join(f"'{spot(node)}' ({kind_of(node, self.module)}): {why}" for node, why in reasons[:3]),
                 "use a convolutional classifier; attention and fixed positions have no fully convolutional form",
             )
+
+    def attention(self) -> list[fx.Node]:
+        """Attention, also where what leads to it could not be followed: products of the photo's own tensors."""
+        found = []
+        for node in self.graph.nodes:
+            kind, factors = kind_of(node, self.module), [n for n in node.all_input_nodes if n in self.follower.photo]
+            by_hand = kind == "product" and len(factors) > 1 and self.follower.place.get(node) is None
+            if kind == "attention" or by_hand:
+                found.append(node)
+        return found
 
     def positions(self, node: fx.Node) -> list[str]:
         """Parameters of the step that differ from position to position."""
@@ -240,14 +261,11 @@ class Surgery:
             if place is None or other.op != "get_attr" or not is_tensor(node) or node.op == "output":
                 continue
             value = other.meta["concrete"]
-            if value.dim() > len(place.layout) or kind_of(node, self.module) in ("convolution", "linear"):
+            if value.dim() > len(place.layout) or kind_of(node, self.module) in ("convolution", "linear", "product"):
                 continue
             aligned = (1,) * (len(place.layout) - value.dim()) + tuple(value.shape)
-            spatial = [
-                size for run, size in zip(place.layout, aligned, strict=True) if any(a.name in "hw" for a in run)
-            ]
-            if any(size > 1 for size in spatial):
-                found.append(f"'{label(other)}' is a fixed positional embedding of {tuple(value.shape)}")
+            if any(size > 1 for run, size in zip(place.layout, aligned, strict=True) if lay.is_spatial(run)):
+                found.append(f"{POSITIONS}: '{label(other)}' is a fixed positional embedding of {tuple(value.shape)}")
         return found
 
     # ------------------------------------------------------------------ the head, node by node
@@ -259,7 +277,7 @@ class Surgery:
 
     def source(self, node: fx.Node) -> fx.Node:
         """The map that stands for the first input, its dimensions in the order (N, C, H, W)."""
-        first = next(n for n in node.all_input_nodes if self.follower.place.get(n) is not None)
+        first = self.first(node)
         if first in self.lifted:
             return self.lifted[first]
         place = self.place(first)
@@ -275,7 +293,13 @@ class Surgery:
         return place
 
     def before(self, node: fx.Node) -> Place:
-        return self.place(next(n for n in node.all_input_nodes if self.follower.place.get(n) is not None))
+        return self.place(self.first(node))
+
+    def first(self, node: fx.Node) -> fx.Node:
+        for other in node.all_input_nodes:
+            if self.follower.place.get(other) is not None:
+                return other
+        raise self.refused(node, "reads nothing that could be followed from the photo")
 
     def refused(self, node: fx.Node, why: str) -> SurgeryError:
         return SurgeryError(
@@ -339,14 +363,13 @@ class Surgery:
 
     def context_in_windows(self) -> None:
         for node in list(self.graph.nodes):
-            if node.op in ("output", "placeholder") or node not in self.follower.place or self.has_map(node):
+            if node.op in ("output", "placeholder") or self.follower.place.get(node) is None or self.has_map(node):
                 continue
-            if kind_of(node, self.module) not in ("adaptive", "reduce"):
+            kind, factors = kind_of(node, self.module), [n for n in node.all_input_nodes if n in self.follower.photo]
+            source, weighted = node.all_input_nodes[0], kind == "product" and len(factors) > 1
+            if not weighted and (kind not in ("adaptive", "reduce") or not self.has_map(source)):
                 continue
-            source = node.all_input_nodes[0]
-            if not self.has_map(source):
-                continue
-            if self.place(node).layout[2:] != ((), ()) or pools_maximum(node, self.module):
+            if weighted or self.place(node).layout[2:] != ((), ()) or not pools_mean(node, self.module):
                 raise self.refused(node, "pools the whole map in a way that has no windowed form here")
             with self.graph.inserting_before(node):
                 name = str(node.target) if node.op == "call_module" else self.free(node.name + "_window")
