@@ -568,3 +568,37 @@ def test_words_that_are_no_choice_are_refused() -> None:
             convolutionalize(nn.Sequential(CONV), 8, **bad)
     assert set(POOLINGS) == {"window", "cell"}
     assert TOLERANCE <= 1e-4
+
+
+def test_a_norm_over_the_whole_map_takes_the_bound_from_the_receptive_field_and_the_proof_says_so() -> None:
+    torch.manual_seed(0)
+    for norm in (nn.GroupNorm(2, 8), nn.InstanceNorm2d(8)):
+        body = [nn.Conv2d(3, 8, 3, 2), norm, nn.ReLU(), nn.Conv2d(8, 8, 3, 2)]
+        model = nn.Sequential(*body, nn.Flatten(), nn.Linear(8 * 49, 5)).eval()
+        made = convolutionalize(model, 31)
+        assert made.proof.holds
+        assert made.geometry.receptive_field is None
+        found = prove(model, made).dense
+        assert found is not None
+        assert not found.exact
+        assert "normalize over it" in found.why
+
+
+def test_a_group_norm_in_the_head_is_of_each_cell_by_itself() -> None:
+    torch.manual_seed(0)
+    head = [nn.Flatten(), nn.Linear(8 * 49, 12), nn.GroupNorm(3, 12), nn.ReLU(), nn.Linear(12, 5)]
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.Conv2d(8, 8, 3, 2), *head).eval()
+    with torch.no_grad():
+        model[5].weight.normal_()
+        model[5].bias.normal_()
+    made = convolutionalize(model, 31)
+    found = prove(model, made).dense
+    assert found is not None
+    assert found.exact, found.why
+    assert found.windows == 9
+
+
+def test_a_layer_norm_over_rows_and_columns_is_refused_by_name() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.LayerNorm([8, 15, 15]), nn.Flatten(), nn.Linear(8 * 225, 5))
+    with pytest.raises(SurgeryError, match=r"'1' \(LayerNorm\).*rows and columns of one size"):
+        convolutionalize(model.eval(), 31)

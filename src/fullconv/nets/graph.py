@@ -33,7 +33,7 @@ LEAVES: tuple[type[nn.Module], ...] = (
     nn.modules.pooling._AdaptiveMaxPoolNd,
 )
 """Subclasses of these (timm's Conv2dSame, BatchNormAct2d, LayerNorm2d, ...) stay one node."""
-LEAF_NAMES = frozenset({"StochasticDepth", "DropPath", "WindowContext", "ChannelNorm"})
+LEAF_NAMES = frozenset({"StochasticDepth", "DropPath", "WindowContext", "ChannelNorm", "CellGroupNorm"})
 """Other modules that stay one node: what they do in training must not be frozen at tracing."""
 
 BATCH = 2  # photos in the tensors without data: two, so that `squeeze()` does not take the batch away

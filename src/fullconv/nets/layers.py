@@ -16,6 +16,15 @@ class ChannelNorm(nn.LayerNorm):
         return last.permute(0, 3, 1, 2)
 
 
+class CellGroupNorm(nn.GroupNorm):
+    """GroupNorm of each cell of a (N, C, H, W) map by itself, as of an (N, C) tensor."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        last = input.permute(0, 2, 3, 1).flatten(0, 2)  # (N H W, C)
+        made = F.group_norm(last, self.num_groups, self.weight, self.bias, self.eps)
+        return made.view(len(input), *input.shape[2:], -1).permute(0, 3, 1, 2)
+
+
 class WindowContext(nn.Module):
     """The mean over a window of `size` cells round each cell, kept inside the map; on a map no larger, its mean."""
 

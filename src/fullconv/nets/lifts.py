@@ -14,7 +14,7 @@ from torch import Tensor, fx, nn
 
 from fullconv.nets import layout as lay
 from fullconv.nets.graph import Size, label
-from fullconv.nets.layers import ChannelNorm
+from fullconv.nets.layers import CellGroupNorm, ChannelNorm
 from fullconv.nets.places import argument, is_tensor, kind_of, pair, pools_maximum, reduced, shape_of
 
 if TYPE_CHECKING:
@@ -266,6 +266,16 @@ def beside(graph: fx.Graph, layout: lay.Layout, other: fx.Node) -> fx.Node | Non
     return graph.call_method("reshape", (other, -1, 1, 1))
 
 
+def lift_group_norm(work: Surgery, node: fx.Node) -> fx.Node:
+    """GroupNorm of an (N, F) tensor: of each cell by itself."""
+    layer = work.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+    if not isinstance(layer, nn.GroupNorm) or any(lay.holds(work.before(node).layout, name) for name in "hw"):
+        raise work.refused(node, "normalizes over positions")
+    twin = CellGroupNorm(layer.num_groups, layer.num_channels, layer.eps, layer.affine)
+    twin.load_state_dict(layer.state_dict())
+    return work.insert(str(node.target), twin, work.source(node))
+
+
 def is_map_norm(layer: nn.Module) -> bool:
     own = isinstance(layer, nn.LayerNorm) and type(layer) is not nn.LayerNorm  # torchvision's and timm's LayerNorm2d
     return own or isinstance(layer, nn.BatchNorm2d | nn.GroupNorm | nn.PReLU)
@@ -281,6 +291,7 @@ LIFTS: dict[str, Callable[[Surgery, fx.Node], fx.Node]] = {
     "linear": lift_linear,
     "product": lift_product,
     "BatchNorm1d": lift_batch_norm,
+    "norm_over_map": lift_group_norm,
     "LayerNorm": lift_layer_norm,
     "Softmax": lift_softmax,
     "softmax": lift_softmax,

@@ -111,7 +111,8 @@ def the_photo(model: ModelProto, path: Path) -> ValueInfoProto:
             f"{path} reads {given or 'nothing'} and gives {', '.join(o.name for o in model.graph.output)}",
             "export it again with one input and one output (from TensorFlow: tf2onnx --inputs-as-nchw)",
         )
-    return inputs[0]
+    photo: ValueInfoProto = inputs[0]
+    return photo
 
 
 def refuse_unknown_operators(model: ModelProto, photo: str, path: Path) -> None:

@@ -17,6 +17,7 @@ from fullconv.geometry import geometry as geo
 from fullconv.geometry.geometry import Geometry
 from fullconv.nets import layout as lay
 from fullconv.nets.graph import Size, concretes, label, spot
+from fullconv.nets.layers import CellGroupNorm
 from fullconv.nets.layout import Layout
 
 
@@ -113,10 +114,13 @@ MODULES: dict[str, tuple[type[nn.Module], ...]] = {
     "recurrent": (nn.RNNBase,),
     "pixel_shuffle": (nn.PixelShuffle,),
     "pixel_unshuffle": (nn.PixelUnshuffle,),
+    "norm_over_map": (nn.GroupNorm, nn.modules.instancenorm._InstanceNorm),
 }
 
 WORDS: dict[str, str] = {
     "conv2d": "convolution",
+    "group_norm": "norm_over_map",
+    "instance_norm": "norm_over_map",
     "conv_transpose2d": "transposed",
     "max_pool2d": "pooling",
     "boolean_dispatch": "pooling",
@@ -555,6 +559,27 @@ def meeting(follower: Follower, node: fx.Node, before: Before) -> Place | None:
     return Place(first.layout, geometry)
 
 
+def norm_over_map(follower: Follower, node: fx.Node, before: Before) -> Place | None:
+    """GroupNorm and its kin divide by what they measure over the whole map: a cell depends on all of it."""
+    place = pointwise(follower, node, before)
+    layer = follower.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+    fixed = isinstance(layer, CellGroupNorm) or bool(getattr(layer, "track_running_stats", False))
+    if place is None or place.geometry is None or not lay.is_map(place.layout) or fixed:
+        return place
+    whole = Geometry(place.geometry.stride, place.geometry.offset, None, place.geometry.size)
+    return Place(place.layout, whole)
+
+
+def layer_norm(follower: Follower, node: fx.Node, before: Before) -> Place | None:
+    """Over the channels it acts on each cell; over rows and columns too it has weights for fixed ones."""
+    _, place = before[0]
+    layer: Any = follower.module.get_submodule(str(node.target))
+    over = place.layout[-len(layer.normalized_shape) :]
+    if lay.is_map(place.layout) and any(lay.is_spatial(run) for run in over):
+        return follower.lost(node, f"{POSITIONS}: it normalizes over rows and columns of one size")
+    return pointwise(follower, node, before)
+
+
 def pointwise(follower: Follower, node: fx.Node, before: Before) -> Place | None:
     """Every step without a rule of its own keeps the place if it keeps the shape."""
     place = meeting(follower, node, before)
@@ -603,6 +628,8 @@ RULES: dict[str, Callable[[Follower, fx.Node, Before], Place | None]] = {
     "softmax": softmax,
     "Softmax": softmax,
     "recurrent": recurrent,
+    "norm_over_map": norm_over_map,
+    "LayerNorm": layer_norm,
     "linear": linear,
     "cat": cat,
     "attention": attention,

@@ -25,7 +25,7 @@ from torch import Tensor, fx, nn
 from fullconv.base import seeds
 from fullconv.base.errors import SurgeryError, UsageError
 from fullconv.geometry.geometry import Geometry
-from fullconv.nets.graph import Size, label, trace
+from fullconv.nets.graph import Size, label, photo_channels, trace
 from fullconv.nets.places import convolution_settings, kind_of, padding_of, places, pooling_settings, shape_of
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ def tensors(output: Any) -> list[Tensor]:
 
 def seeded(size: Size, model: nn.Module, count: int = 2) -> Tensor:
     """Smooth pictures with noise, from a seed: alike everywhere, and not constant."""
-    channels = next((m.in_channels for m in model.modules() if isinstance(m, nn.Conv2d)), 3)
+    channels = photo_channels(model)
     weight = next(model.parameters(), torch.zeros(1))
     values = seeds.rng(0, "proof", *size).standard_normal((count, channels, *size), dtype=np.float32)
     coarse = F.interpolate(torch.from_numpy(values)[..., ::16, ::16], size, mode="bilinear")
@@ -339,7 +339,9 @@ def reason(converted: Converted, equal: bool) -> str:
             "where the dense pass sees the photo"
         )
     if pooled:
-        causes.append("some layers pool the whole map: in the dense pass they see the whole photo, not one window")
+        causes.append(
+            "some layers pool or normalize over the whole map: in the dense pass they see the whole photo, not one window"
+        )
     return ("equal to rounding, although " if equal else "") + "; ".join(causes)
 
 
