@@ -340,7 +340,8 @@ def reason(converted: Converted, equal: bool) -> str:
         )
     if pooled:
         causes.append(
-            "some layers pool or normalize over the whole map: in the dense pass they see the whole photo, not one window"
+            "some layers pool the whole map, or normalize over it: in the dense pass they see the whole photo, "
+            "not one window"
         )
     return ("equal to rounding, although " if equal else "") + "; ".join(causes)
 
