@@ -19,6 +19,7 @@ from torch import nn
 from torchvision.models import resnet50
 
 from fullconv.base.images import read_photo
+from fullconv.base.measured import measured
 from fullconv.dense.rarefied import rarefy
 from fullconv.dense.shift import passes, shift_and_stitch
 from fullconv.dense.ways import DenseClassifier, dense_classifier, dense_scores
@@ -26,7 +27,7 @@ from fullconv.dense.windows import patch_costs, patches
 from fullconv.nets.classifiers import Classifier, build_classifier
 from fullconv.nets.matrix import conv_as_linear
 from fullconv.nets.preparation import Preparation
-from fullconv.nets.proof import measured, tensors
+from fullconv.nets.proof import tensors
 from fullconv.nets.surgery import convolutionalize
 
 

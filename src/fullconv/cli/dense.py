@@ -152,7 +152,7 @@ def one_photo(
     import numpy as np
 
     from fullconv.base.files import write_bytes
-    from fullconv.nets.proof import measured
+    from fullconv.base.measured import measured
     from fullconv.predict.outputs import encoded
     from fullconv.report.dense_sheet import WayShown, dense_sheet, leading
 

@@ -6,16 +6,13 @@ run on that cell's window: equal where nothing is padded inside, else measured a
 
 from __future__ import annotations
 
-import ctypes
 import dataclasses
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -24,6 +21,7 @@ from torch import Tensor, fx, nn
 
 from fullconv.base import seeds
 from fullconv.base.errors import SurgeryError, UsageError
+from fullconv.base.measured import measured
 from fullconv.geometry.geometry import Geometry
 from fullconv.nets.graph import Size, label, photo_channels, trace
 from fullconv.nets.places import convolution_settings, kind_of, padding_of, places, pooling_settings, shape_of
@@ -31,7 +29,6 @@ from fullconv.nets.places import convolution_settings, kind_of, padding_of, plac
 if TYPE_CHECKING:
     from fullconv.nets.surgery import Converted
 
-T = TypeVar("T")
 Photos = Sequence[np.ndarray] | Sequence[Tensor] | np.ndarray | Tensor
 
 TOLERANCE = 1e-4  # relative: rounding of float32 through a deep network; a wrong weight is far above it
@@ -362,46 +359,6 @@ def pads(node: fx.Node, module: fx.GraphModule) -> bool:
         reached = [s * (m - 1) + d * (k - 1) + 1 for m, k, s, d in zip(made, kernel, stride, dilation, strict=True)]
         return bool(padding != (0, 0) or any(r > cells for r, cells in zip(reached, read, strict=True)))  # ceil
     return kind == "pad" and any(a > 0 for a in padding_of(node, module))
-
-
-# ---------------------------------------------------------------------- measuring
-
-
-@dataclass(frozen=True)
-class Measured(Generic[T]):
-    value: T
-    seconds: float
-    peak_bytes: float | None
-
-
-def measured(work: Callable[[], T]) -> Measured[T]:
-    """The result, the wall time, and the memory beyond what was held before (Linux; elsewhere None)."""
-    held = reset_peak()
-    start = time.perf_counter()
-    value = work()
-    seconds = time.perf_counter() - start
-    peak = status_bytes("VmHWM")
-    return Measured(value, seconds, None if held is None or peak is None else max(0, peak - held))
-
-
-def reset_peak() -> int | None:
-    try:
-        ctypes.CDLL(None).malloc_trim(0)  # else what was freed before hides what is needed now
-    except (AttributeError, OSError):
-        return None
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return None
-    return status_bytes("VmRSS")
-
-
-def status_bytes(name: str) -> int | None:
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    return next((1024 * int(line.split()[1]) for line in lines if line.startswith(name + ":")), None)
 
 
 def highest(values: list[float | None]) -> float | None:
