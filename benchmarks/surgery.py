@@ -55,6 +55,7 @@ def main(names: list[str]) -> None:
     rows, families = old["rows"], old.get("families")
     if not names and (families is None or old["versions"] != versions()):
         families = every_family()
+    rows = [row for row in rows if names or row["model"] in families]
     for name in names or families:
         if any(row["model"] == name and row["commit"] == commit for row in rows):
             continue
