@@ -203,3 +203,12 @@ def test_many_positions_of_a_photo_no_larger_than_the_window_are_the_window_and_
     both = (one_crop(classifier, picture) + one_crop(classifier, np.ascontiguousarray(picture[:, ::-1]))) / 2
     np.testing.assert_allclose(many_positions(classifier, made, picture, enlarged=1.0), both, atol=1e-6)
     assert torch.is_grad_enabled()
+
+
+def test_without_out_the_picture_lies_where_the_command_was_typed(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "dense", photo, "--model", TINY, *SMALL)
+    assert code == 0, err
+    assert [path.name for path in tmp_path.iterdir()] == [f"{photo.stem}_dense.png"]

@@ -43,7 +43,12 @@ SHOWN = 3  # classes that are drawn where none was named
 @click.option("--patch", type=click.IntRange(1), default=15, show_default=True, help="Side of the patches, odd.")
 @click.option("--scales", default="0.75,1,1.25", show_default=True, help="Factors of the photo's sides.")
 @click.option("--no-mirror", is_flag=True, help="scales: leave out mirror images.")
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the pictures.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=".",
+    help="Folder for the pictures.  [default: here]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 def command(
     images: tuple[str, ...],
