@@ -602,3 +602,25 @@ def test_a_layer_norm_over_rows_and_columns_is_refused_by_name() -> None:
     model = nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.LayerNorm([8, 15, 15]), nn.Flatten(), nn.Linear(8 * 225, 5))
     with pytest.raises(SurgeryError, match=r"'1' \(LayerNorm\).*rows and columns of one size"):
         convolutionalize(model.eval(), 31)
+
+
+class Summed(nn.Module):
+    """The head reads the sum over the map."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.body, self.fc = nn.Conv2d(3, 8, 3, 2), nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(self.body(x).relu().sum((2, 3)))
+
+
+def test_a_sum_over_the_map_becomes_a_sum_over_each_window() -> None:
+    torch.manual_seed(0)
+    model = Summed().eval()
+    made = convolutionalize(model, 21)
+    found = prove(model, made).dense
+    assert found is not None
+    assert found.exact, found.why
+    with pytest.raises(SurgeryError, match="mean, maximum"):
+        convolutionalize(model, 21, pooling="cell")

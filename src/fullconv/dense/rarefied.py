@@ -199,6 +199,12 @@ def _thin_pooling(twin: fx.Node, follower: Follower, apart: Size, kept: Size, ar
     name = type(layer).__name__ if layer is not None else str(getattr(twin.target, "__name__", twin.target))
     if "max" in name.lower() or "boolean_dispatch" in name:
         return DilatedMaximum(kernel, step, wide, around, beyond)
+    if (argument(twin, 6, "divisor_override", None) if layer is None else layer.divisor_override) is not None:
+        raise SurgeryError(
+            "an average that is rarefied divides by what it counts",
+            f"'{spot(twin)}' divides by another number",
+            "--way shift",
+        )
     counted = argument(twin, 5, "count_include_pad", True) if layer is None else layer.count_include_pad
     return DilatedAverage(kernel, step, wide, around, beyond, counted=bool(counted))
 

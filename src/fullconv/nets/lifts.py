@@ -30,14 +30,17 @@ def lift_pool(work: Surgery, node: fx.Node) -> fx.Node:
     if place.geometry is None or not (lay.is_map(place.layout) or lay.holds(place.layout, "h")):
         raise work.refused(node, f"pools a tensor of ({lay.names(place.layout)})")
     name = str(getattr(node.target, "__name__", node.target))
-    if kind_of(node, work.module) == "reduce" and name not in ("mean", "amax"):
-        raise work.refused(node, "reduces the map by other than its mean or maximum")
+    reduces = kind_of(node, work.module) == "reduce"
+    if reduces and name not in ("mean", "amax") and (name, work.pooling) != ("sum", "window"):
+        raise work.refused(node, "reduces the map by other than its mean, maximum or (window by window) sum")
     if work.pooling == "cell":
         return source
     size = place.geometry.size
     if size == (1, 1):
         return source
-    layer = nn.MaxPool2d(size, 1) if pools_maximum(node, work.module) else nn.AvgPool2d(size, 1)
+    summed = 1 if reduces and name == "sum" else None
+    highest = pools_maximum(node, work.module)
+    layer = nn.MaxPool2d(size, 1) if highest else nn.AvgPool2d(size, 1, divisor_override=summed)
     name = str(node.target) if node.op == "call_module" else work.free(node.name)
     return work.insert(name, layer, source)
 
