@@ -133,3 +133,8 @@ def test_objects_are_where_their_class_stands_high_and_the_rest_is_background() 
     labels = object_labels(DenseScores((Part(values, None, None),)))
     assert (labels[:, :3] == 2).all()
     assert (labels[:, 3:] == 0).all()
+
+
+def test_a_strip_that_would_grow_without_bound_is_refused_before_any_work(plain: DenseClassifier) -> None:
+    with pytest.raises(UsageError, match="1x5000000 would become"):
+        dense_scores(plain, np.zeros((1, 5_000_000, 3), np.uint8), way="once")

@@ -18,6 +18,7 @@ from fullconv.base.errors import UsageError
 from fullconv.dense.full_size import DenseScores, Part, between_pixels
 
 Photo = NDArray[np.uint8]
+LARGEST = 36_000_000  # pixels of an enlarged photo: about 4 GB in EfficientNet-Lite0
 
 
 def at_scales(
@@ -43,12 +44,26 @@ def at_scales(
 
 
 def resized(photo: Photo, scale: float) -> Photo:
-    """(h, w, 3): both sides times `scale`, rounded, at least one pixel."""
+    """(h, w, 3): both sides times `scale`, rounded, at least one pixel.
+
+    Raises: UsageError for more than LARGEST pixels.
+    """
     height, width = (max(1, round(side * scale)) for side in photo.shape[:2])
+    check_enlarged(photo, (height, width))
     if (height, width) == photo.shape[:2]:
         return photo
     x = torch.from_numpy(photo).permute(2, 0, 1)
     return tv.resize(x, [height, width], antialias=True).permute(1, 2, 0).contiguous().numpy()  # type: ignore[no-any-return]
+
+
+def check_enlarged(photo: Photo, size: tuple[int, int]) -> None:
+    """Raises: UsageError if a photo (a strip of 3x5000, say) would be enlarged to more than LARGEST pixels."""
+    if size[0] * size[1] > max(LARGEST, photo.shape[0] * photo.shape[1]):
+        raise UsageError(
+            f"a photo is enlarged to at most {LARGEST / 1e6:.0f} million pixels",
+            f"{photo.shape[0]}x{photo.shape[1]} would become {size[0]}x{size[1]} to hold what is scored",
+            "cut a part out of the photo, or a smaller scale or window",
+        )
 
 
 def _on_photo(parts: Sequence[Part], photo: Photo, *, mirrored: bool) -> list[Part]:

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional as tv
 
 from fullconv.base.errors import UsageError
+from fullconv.dense.scales import check_enlarged
 from fullconv.nets.classifiers import Classifier
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def _covering(photo: NDArray[np.uint8], window: tuple[int, int]) -> Tensor:
     height, width = photo.shape[:2]
     factor = max(window[0] / height, window[1] / width)
     size = [max(window[0], round(height * factor)), max(window[1], round(width * factor))]
+    check_enlarged(photo, (size[0], size[1]))
     return tv.resize(torch.from_numpy(photo).permute(2, 0, 1), size, antialias=True)  # type: ignore[no-any-return]
 
 
