@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.dense.conftest import photo
+from tests.dense.conftest import dense, photo
 from tests.small_nets import PREPARATION, SPACE, converted
 
 from fullconv.base.errors import UsageError
@@ -53,17 +53,23 @@ def test_every_way_of_a_segmenter_scores_every_pixel(way: str) -> None:
     assert np.isfinite(scores.of(range(3))).all()
 
 
-def test_one_pass_puts_each_score_at_its_windows_middle(plain: DenseClassifier) -> None:
-    picture = photo()
-    full = torch.from_numpy(dense_scores(plain, picture, way="once").of(range(4)))
-    x = plain.prepared(picture)
-    with torch.inference_mode():
-        own = plain.classifier.network(x[None, :, 8 : 8 + 24, 16 : 16 + 24])[0]
-    y, x_ = plain.grid.offset
-    at = (y + 8, x_ + 16)
-    below = [int(np.floor(float(v))) for v in at]
-    near = full[:, below[0] : below[0] + 2, below[1] : below[1] + 2].mean((1, 2))
-    assert float((near - own).abs().max()) < 0.15 * float((full.amax((1, 2)) - full.amin((1, 2))).max())
+@pytest.mark.parametrize("kind", ["plain", "bordered", "same"])
+def test_one_pass_puts_each_score_at_the_middle_of_its_window(kind: str, request: pytest.FixtureRequest) -> None:
+    model: DenseClassifier = request.getfixturevalue(kind)
+    side = model.window[0] + 64  # an even number of strides: padding as at the window
+    part = dense_scores(model, photo(side, side), way="once").parts[0]
+    assert part.rows is not None
+    stride = int(model.grid.stride[0])
+    middle = (model.window[0] - 1) / 2 + stride  # of the second window, between two pixels
+    around = part.rows[[int(middle), int(middle) + 1]].mean(0)
+    assert around.tolist() == pytest.approx([0, 1] + [0] * (len(around) - 2), abs=0.5 / stride + 1e-6)
+
+
+def test_where_each_cell_is_scored_alone_the_windows_cells_lie_evenly_round_its_middle(same: DenseClassifier) -> None:
+    alone = dense(same.classifier.network, 64, "cell")
+    cells = [float(alone.grid.offset[0] + alone.lean[0] + i * alone.grid.stride[0]) for i in range(alone.grid.size[0])]
+    assert cells == [15.5, 47.5]
+    assert alone.grid.offset == (31, 31)
 
 
 @pytest.mark.parametrize("way", ["shift", "rarefied"])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property, partial
 from typing import TypeVar
 
@@ -84,6 +85,36 @@ class DenseClassifier:
             self._geometries[size] = score_geometry(self.converted, size)
         return self._geometries[size]
 
+    @property
+    def lean(self) -> tuple[Fraction, Fraction]:
+        """(y, x): how far what a cell says lies from the middle of its receptive field, in pixels.
+
+        A classifier learns from windows and their mirror images, so its cells come to stand for parts of the window
+        that lie evenly round its middle, wherever padding puts the middle of what they see: 15.5 pixels up and to the
+        left of it in EfficientNet-Lite at stride 32 (docs/log.md has the measurement).
+        """
+        window, grid = self.window, self.grid
+        y, x = (
+            Fraction(window[i] - 1, 2) - grid.offset[i] - Fraction(grid.size[i] - 1, 2) * grid.stride[i] for i in (0, 1)
+        )
+        return y, x
+
+    def on_photo(
+        self, scores: Tensor, size: tuple[int, int], photo: Photo, *, finer: tuple[int, int] = (1, 1)
+    ) -> DenseScores:
+        """A (K, h, w) map of a photo of `size` (rows, columns), `finer` times as dense as its own, on the pixels."""
+        geometry = self.geometry_at(size)
+        rows, columns = (
+            between_cells(
+                photo.shape[i],
+                scores.shape[1 + i],
+                stride=geometry.stride[i] / finer[i],
+                offset=geometry.offset[i] + self.lean[i],
+            )
+            for i in (0, 1)
+        )
+        return DenseScores((Part(scores.float(), rows, columns),))
+
 
 def dense_classifier(classifier: Classifier, *, pooling: str = "cell", context: str = "global") -> DenseClassifier:
     """Convert a classifier for scoring photos. Raises: SurgeryError where it cannot be converted."""
@@ -104,18 +135,7 @@ def once(dense: DenseClassifier, photo: Photo, choices: Choices) -> DenseScores:
 def _once(dense: DenseClassifier, photo: Photo) -> DenseScores:
     prepared = dense.prepared(photo)
     scores = tensors(dense.converted.network(prepared[None]))[0][0]
-    return on_photo(scores, dense.geometry_at((photo.shape[0], photo.shape[1])), photo)
-
-
-def on_photo(scores: Tensor, geometry: Geometry, photo: Photo, *, finer: tuple[int, int] = (1, 1)) -> DenseScores:
-    """A (K, h, w) map whose cells lie as `geometry` says, `finer` times as dense, on the photo's pixels."""
-    rows, columns = (
-        between_cells(
-            photo.shape[i], scores.shape[1 + i], stride=geometry.stride[i] / finer[i], offset=geometry.offset[i]
-        )
-        for i in (0, 1)
-    )
-    return DenseScores((Part(scores.float(), rows, columns),))
+    return dense.on_photo(scores, (photo.shape[0], photo.shape[1]), photo)
 
 
 def covering(score: Callable[[Photo], DenseScores], photo: Photo, least: tuple[int, int]) -> DenseScores:
@@ -147,7 +167,7 @@ def shift(dense: DenseClassifier, photo: Photo, choices: Choices) -> DenseScores
     def score(seen: Photo) -> DenseScores:
         prepared = dense.prepared(seen)
         stitched = shift_and_stitch(dense.converted.network, prepared, stride=stride, shifts=shifts)
-        return on_photo(stitched, dense.geometry_at(shifted_size(prepared, stride, shifts)), seen, finer=shifts)
+        return dense.on_photo(stitched, shifted_size(prepared, stride, shifts), seen, finer=shifts)
 
     return covering(score, photo, least_for(dense, stride, shifts))
 
@@ -171,7 +191,7 @@ def rarefied(dense: DenseClassifier, photo: Photo, choices: Choices) -> DenseSco
         prepared = dense.prepared(seen)
         size = shifted_size(prepared, stride, finer)
         thin = rarefy(dense.converted.network, stride=stride, size=size)
-        return on_photo(tensors(thin(prepared[None]))[0][0], dense.geometry_at(size), seen, finer=finer)
+        return dense.on_photo(tensors(thin(prepared[None]))[0][0], size, seen, finer=finer)
 
     return covering(score, photo, least_for(dense, stride, finer))
 
