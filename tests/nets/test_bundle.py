@@ -159,6 +159,13 @@ def test_a_card_of_another_schema(copied: Path) -> None:
     assert "9.9" in error.found
 
 
+def test_a_converted_classifier_is_told_from_a_bundle(copied: Path) -> None:
+    card = json.loads((copied / "card.json").read_text()) | {"schema": "fullconv.converted/1", "model": "timm:some"}
+    (copied / "card.json").write_text(json.dumps(card))
+    with pytest.raises(BundleError, match=r"converted classifier \(timm:some\)[^\n]*\n.*fc\.load_converted"):
+        load(copied)
+
+
 def test_a_card_without_a_label_space(copied: Path) -> None:
     card = json.loads((copied / CARD).read_text())
     del card["label_space"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 
 import numpy as np
 import pytest
@@ -49,6 +50,13 @@ def test_json_there_and_back() -> None:
 def test_a_record_that_is_none_is_refused(record: dict[str, object]) -> None:
     with pytest.raises(BundleError, match="channel_order"):
         Preparation.from_json(record)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_mean_and_scale_are_finite_and_no_scale_is_0(value: float) -> None:
+    for mean, scale in (((0, 0, value), (1, 1, 1)), ((0, 0, 0), (1, value, 1)), ((0, 0, 0), (1, 0, 1))):
+        with pytest.raises(BundleError, match="finite"):
+            Preparation("RGB", mean, scale)
 
 
 def test_a_photo_that_is_a_flipped_view_is_read() -> None:

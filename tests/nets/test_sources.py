@@ -12,7 +12,8 @@ import pytest
 import safetensors.torch
 import torch
 
-from fullconv.base.errors import BundleError, FullconvError, NetError, UsageError, WeightsError
+from fullconv.base.errors import FullconvError, NetError, UsageError, WeightsError
+from fullconv.nets.classifiers import unwrapped
 from fullconv.nets.sources import IMAGENET, Code, is_foreign, parsed, read_classifier
 
 MODULE = """
@@ -57,6 +58,17 @@ class Late(Net):
         super().__init__(helper.CLASSES)
 
 
+class Leaving(Net):
+    def __init__(self):
+        raise SystemExit(3)
+
+
+class Stray(Net):
+    def __init__(self):
+        super().__init__()
+        self.fc.bias.data[1] = float("nan")
+
+
 class Refusing(Net):
     def __init__(self):
         raise RuntimeError("no such layer\\nat all")
@@ -77,6 +89,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (package / "helper.py").write_text("CLASSES = 9\n")
     (package / "broken.py").write_text("import nothing_of_this_name\n")
     (package / "wrong.py").write_text("def f(:\n")
+    (package / "script.py").write_text("import sys\nsys.exit('usage: script.py FILE')\n")
     monkeypatch.chdir(tmp_path)
     yield tmp_path
     for name in [name for name in sys.modules if name.partition(".")[0] == "own_nets"]:
@@ -174,6 +187,24 @@ def test_a_class_takes_weights_from_a_file(here: Path, suffix: str, how: str) ->
         read_classifier(f"own_nets.small:Net(5)@{file}")
 
 
+def test_weights_that_were_saved_from_data_parallel_fit(here: Path) -> None:
+    network = read_classifier("own_nets.small:Net").network
+    wrapped = torch.nn.DataParallel(network)
+    torch.save({"epoch": 3, "state_dict": wrapped.state_dict()}, here / "ckpt.pth")
+    again = read_classifier("own_nets.small:Net(3)@ckpt.pth").network
+    assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
+    assert unwrapped(dict(wrapped.state_dict()), wrapped).keys() == wrapped.state_dict().keys()
+
+
+def test_a_network_that_was_saved_whole_is_named_in_a_line(here: Path) -> None:
+    torch.save(torch.nn.Sequential(torch.nn.Linear(2, 2)), here / "whole.pth")
+    with pytest.raises(
+        WeightsError, match=r"whole\.pth: .*torch\.nn\.modules\.container\.Sequential, whose"
+    ) as refused:
+        read_classifier("own_nets.small:Net@whole.pth")
+    assert len(refused.value.found) < len(str(here)) + 150
+
+
 def test_the_parts_of_a_class_are_taken_apart() -> None:
     assert parsed('a.b:Net({"x": "(@)"})@w (1).pth') == Code("a.b", "Net", (), {"x": "(@)"}, Path("w (1).pth"))
     assert parsed('a:Net([1], {"x": 2})') == Code("a", "Net", ([1], {"x": 2}), {}, None)
@@ -184,6 +215,9 @@ REFUSED = [
     ("nothing_of_this_name.at_all:Net", UsageError, "no module is called 'nothing_of_this_name'"),
     ("own_nets.broken:Net", NetError, "No module named 'nothing_of_this_name'"),
     ("own_nets.wrong:Net", NetError, "SyntaxError"),
+    ("own_nets.script:Net", NetError, "SystemExit: usage: script.py FILE"),
+    ("own_nets.small:Leaving", NetError, r"Leaving\(\): SystemExit: 3"),
+    ("own_nets.small:Stray", WeightsError, "'fc.bias' of .* has NaN or infinity 1 times"),
     ("own_nets.small:Nett", UsageError, "try:   own_nets.small:Net"),
     ("own_nets.small:SETTING", UsageError, "has no class 'SETTING'"),
     ("own_nets.small:table", NetError, "makes a builtins.dict"),
@@ -268,13 +302,14 @@ def test_class_names_must_be_one_a_score(here: Path, name: str, text: str | None
         read_classifier("own_nets.small:Net", class_names=here / name)
 
 
-@pytest.mark.parametrize(
-    ("text", "kind"), [("[", UsageError), ("[1]", BundleError), ('{"mean": 3}', BundleError), (None, UsageError)]
-)
-def test_a_preparation_must_be_whole(here: Path, text: str | None, kind: type[FullconvError]) -> None:
+ENDLESS = '{"channel_order": "RGB", "mean": [0, 0, NaN], "scale": [1, 1, Infinity]}'
+
+
+@pytest.mark.parametrize("text", ["[", "[1]", '{"mean": 3}', ENDLESS, ENDLESS.replace("Infinity", "0"), None])
+def test_a_preparation_must_be_whole(here: Path, text: str | None) -> None:
     if text is not None:
         (here / "p.json").write_text(text)
-    with pytest.raises(kind, match="preparation"):
+    with pytest.raises(UsageError, match=r"preparation.*\nfound: .*p\.json"):
         read_classifier("own_nets.small:Net", preparation=here / "p.json")
 
 

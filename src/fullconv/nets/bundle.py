@@ -151,6 +151,12 @@ def read_card(folder: Path) -> dict[str, Any]:
             f"{CARD} is one JSON document", f"{folder / CARD}: {error}", "restore the card, or save the bundle anew"
         ) from error
     schema = card.get("schema") if isinstance(card, dict) else None
+    if str(schema).startswith("fullconv.converted/"):
+        raise BundleError(
+            must,
+            f"{folder} is a converted classifier ({card.get('model')}), as `fullconv convert` writes it: no bundle",
+            f"in Python: fc.load_converted({str(folder)!r}).scores(photo); or name the classifier itself as MODEL",
+        )
     if schema != SCHEMA:
         wrote = card.get("versions", {}).get("fullconv", "unknown") if isinstance(card, dict) else "unknown"
         raise BundleError(

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import pickle
+import re
 import threading
 import urllib.error
 import urllib.request
@@ -44,6 +46,7 @@ ALSO_TRANSFORMED = WITH_AUXILIARY_HEADS
 (x - 0.5) / 0.5 inside (`transform_input`). Without weights it does not, so that it is done outside, always."""
 
 PATIENCE_SECONDS = 5.0
+WRAPPED = "module."
 
 
 @dataclass(frozen=True)
@@ -237,7 +240,7 @@ def with_file(network: nn.Module, name: str, weights: str) -> tuple[nn.Module, s
             f"none for {name}",
             "--weights none (random), --weights hub (download), or --weights FILE.safetensors",
         )
-    state = read_state(Path(weights))
+    state = unwrapped(read_state(Path(weights)), network)
     last, layer = last_layer(network)
     given = state.get(f"{last}.weight")
     if given is not None and given.dim() >= 2 and given.shape[0] != layer.weight.shape[0]:
@@ -263,7 +266,7 @@ def read_state(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # a damaged file raises many kinds: all are answered alike
         raise WeightsError(
             "a weight file holds names and tensors, and nothing that must be run to be read",
-            f"{path}: {type(error).__name__}: {str(error)[:200]}",
+            f"{path}: {not_plain(error)}",
             "save it again: torch.save(network.state_dict(), 'weights.pth')",
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
@@ -275,6 +278,21 @@ def read_state(path: Path) -> dict[str, Tensor]:
             "save it again: torch.save(network.state_dict(), 'weights.pth')",
         )
     return state
+
+
+def not_plain(error: Exception) -> str:
+    """Why torch does not read a file, in a line: its own advice is to run the code in the file."""
+    kind = re.search(r"GLOBAL (\S+)", str(error))
+    if isinstance(error, pickle.UnpicklingError) and kind is not None:
+        return f"it was saved whole and holds a {kind[1].rstrip('.')}, whose code would be run"
+    return f"{type(error).__name__}: {str(error)[:200]}"
+
+
+def unwrapped(state: dict[str, Tensor], network: nn.Module) -> dict[str, Tensor]:
+    """Names without the `module.` that DataParallel puts before each, unless the network's own begin so too."""
+    if not all(name.startswith(WRAPPED) for name in state) or all(n.startswith(WRAPPED) for n in network.state_dict()):
+        return state
+    return {name.removeprefix(WRAPPED): tensor for name, tensor in state.items()}
 
 
 def load_all(network: nn.Module, state: dict[str, Tensor], file: str, name: str) -> None:

@@ -7,8 +7,11 @@ followed: `if x.shape[2] < 7` has an answer.
 from __future__ import annotations
 
 import copy
+import logging
 import operator
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx.proxy import Attribute
 
 from fullconv.base.errors import FullconvError, GeometryError, SurgeryError
+from fullconv.geometry.geometry import same_padding
 
 Size = tuple[int, int]
 
@@ -36,7 +40,46 @@ LEAVES: tuple[type[nn.Module], ...] = (
 LEAF_NAMES = frozenset({"StochasticDepth", "DropPath", "WindowContext", "ChannelNorm", "CellGroupNorm"})
 """Other modules that stay one node: what they do in training must not be frozen at tracing."""
 
+KNOWN = ("torch.", "torchvision.", "timm.", "fullconv.")
+"""Where subclasses of the leaves come from whose own steps are known to be those of their kind."""
+
 BATCH = 2  # photos in the tensors without data: two, so that `squeeze()` does not take the batch away
+
+
+def does_as_its_kind(layer: nn.Module) -> bool:
+    """Whether a Conv2d, Linear, ... does what its kind does, so that it may stay one node.
+
+    A person's own subclass with a forward of its own may do anything: its steps are followed instead, unless it is a
+    convolution that pads by what the input's size asks for.
+    """
+    kind: Any = type(layer)
+    base: Any = next(k for k in kind.__mro__ if k.__module__.startswith("torch.nn."))
+    return kind.forward is base.forward or kind.__module__.startswith(KNOWN) or pads_as_needed(layer)
+
+
+def pads_as_needed(layer: nn.Module) -> bool:
+    """Does the layer pad by what the input's size asks for (TF-SAME)?
+
+    timm's layers say so by name; a person's own convolution is tried at a few sizes.
+    """
+    if type(layer).__module__.startswith(KNOWN):
+        return type(layer).__name__.endswith("Same") or bool(getattr(layer, "same_pad", False))
+    own = isinstance(layer, nn.Conv2d) and type(layer).forward is not nn.Conv2d.forward
+    return own and layer.weight.device.type != "meta" and all(pads_so_at(layer, size) for size in (13, 16, 18, 23))
+
+
+@torch.no_grad()
+def pads_so_at(layer: nn.Module, size: int) -> bool:
+    assert isinstance(layer, nn.Conv2d)
+    x = torch.randn(1, layer.in_channels, size, size, generator=torch.Generator().manual_seed(0)).to(layer.weight)
+    rows, columns = (same_padding(size, layer.kernel_size[i], layer.stride[i], layer.dilation[i]) for i in (0, 1))
+    plain = (layer.weight, layer.bias, layer.stride, 0, layer.dilation, layer.groups)
+    expected = F.conv2d(F.pad(x, (*columns, *rows)), *plain)
+    try:
+        found = type(layer).forward(layer, x)
+    except Exception:  # whatever it does, it is not this
+        return False
+    return isinstance(found, Tensor) and found.shape == expected.shape and torch.allclose(found, expected, atol=1e-4)
 
 
 class Followed(fx.Proxy):
@@ -64,14 +107,17 @@ class Followed(fx.Proxy):
 class Tracer(fx.Tracer):
     """torch.fx's tracer, which also runs every step on tensors without data."""
 
-    def __init__(self, fake: FakeTensorMode, inputs: list[Tensor]) -> None:
+    def __init__(self, fake: FakeTensorMode, inputs: list[Tensor], network: nn.Module) -> None:
         super().__init__()
         self.fake, self.inputs = fake, list(inputs)
+        # asked now: while torch.fx follows a network, its parameters are not what they are
+        self.leaves = {m for m in network.modules() if isinstance(m, LEAVES) and does_as_its_kind(m)}
         self.running = False
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        named = type(m).__name__ in LEAF_NAMES
-        return named or isinstance(m, LEAVES) or super().is_leaf_module(m, module_qualified_name)
+        if isinstance(m, LEAVES):
+            return m in self.leaves
+        return type(m).__name__ in LEAF_NAMES or super().is_leaf_module(m, module_qualified_name)
 
     def call_module(
         self, m: nn.Module, forward: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -181,10 +227,11 @@ def trace(network: nn.Module, size: Size) -> fx.GraphModule:
         return graph_module
     training = {name: module.training for name, module in network.named_modules()}
     fake = FakeTensorMode(allow_non_fake_inputs=True)
-    tracer = Tracer(fake, [nothing(fake, network, size)])
+    tracer = Tracer(fake, [nothing(fake, network, size)], network)
     try:
         network.eval()
-        graph = tracer.trace(network)
+        with quiet():
+            graph = tracer.trace(network)
     except FullconvError:
         raise
     except Exception as error:  # whatever the network's own code raises is answered here, once
@@ -198,17 +245,80 @@ def trace(network: nn.Module, size: Size) -> fx.GraphModule:
     dropout_as_modules(graph_module)
     graph_module.recompile()
     graph_module.delete_all_unused_submodules()
-    graph_module.train(network.training)
+    in_modes(graph_module, training)
     return graph_module
+
+
+def in_modes(network: nn.Module, training: dict[str, bool]) -> None:
+    """Put each module into the mode of the one of its name, else of the nearest that it lies in."""
+    for name, module in network.named_modules():
+        known = name
+        while known not in training:
+            known = known.rpartition(".")[0]
+        module.training = training[known]
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """torch logs, with a traceback, each step that fails on tensors without data: the error says it already."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def read_what_was_written(graph: fx.Graph) -> None:
     """`x.mul_(2)` changes x: what reads x afterwards reads the step instead, so that it is not dead code."""
     for node in list(graph.nodes):
-        name = str(node.target)
-        if node.op == "call_method" and name.endswith("_") and not name.endswith("__"):
-            written = node.args[0]
-            written.replace_all_uses_with(node, delete_user_cb=lambda user, node=node: user > node)
+        written = node.args[0] if node.args else None
+        if isinstance(written, fx.Node) and writes(node):
+            refuse_views(node, written)
+            written.replace_all_uses_with(node, delete_user_cb=partial(operator.lt, node))
+
+
+def writes(node: fx.Node) -> bool:
+    """Whether the step changes its first input in place."""
+    if node.op == "call_module":
+        owner: Any = node.graph.owning_module
+        return bool(getattr(owner.get_submodule(str(node.target)), "inplace", False))
+    if node.kwargs.get("inplace") is True:
+        return True
+    name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
+    by_operator = node.op == "call_function" and getattr(operator, name, None) is node.target and name in IN_PLACE
+    return by_operator or (name.endswith("_") and not name.endswith("__"))
+
+
+IN_PLACE = ("iadd", "isub", "imul", "itruediv", "ipow", "imatmul")
+VIEWS = (
+    "view",
+    "reshape",
+    "flatten",
+    "transpose",
+    "permute",
+    "squeeze",
+    "unsqueeze",
+    "getitem",
+    "chunk",
+    "split",
+    "unbind",
+)
+
+
+def refuse_views(node: fx.Node, written: fx.Node) -> None:
+    """Raises: SurgeryError where a step writes into a view of a tensor that is read again afterwards."""
+    name = str(written.target) if written.op == "call_method" else getattr(written.target, "__name__", "")
+    while name in VIEWS and written.all_input_nodes:
+        written = written.all_input_nodes[0]
+        if any(user > node for user in written.users):
+            raise SurgeryError(
+                "a step changes a whole tensor or none",
+                f"'{spot(node)}' writes into a part of '{spot(written)}', which is read again",
+                "write y = f(x) instead of f_(x) or f(x, inplace=True) there",
+            )
+        name = str(written.target) if written.op == "call_method" else getattr(written.target, "__name__", "")
 
 
 def dropout_as_modules(graph_module: fx.GraphModule) -> None:
@@ -273,7 +383,7 @@ class Shapes(fx.Interpreter):
         photo = nothing(self.fake, self.module, self.size)
         try:
             self.module.eval()
-            with self.fake, torch.no_grad():
+            with self.fake, torch.no_grad(), quiet():
                 self.run(photo)
         except FullconvError:
             raise
@@ -281,9 +391,10 @@ class Shapes(fx.Interpreter):
             graph: Any = self.module.graph
             done = [n for n in graph.nodes if "concrete" in n.meta]
             last = label(done[-1]) if done else ""
+            said = (str(error).splitlines() or [""])[0][:200]
             raise GeometryError(
                 "every tensor of the network must have at least one cell",
-                f"a photo of {self.size[0]}x{self.size[1]} stops after '{last}': {str(error)[:200]}",
+                f"a photo of {self.size[0]}x{self.size[1]} stops after '{last}': {said}",
                 "give a larger size",
             ) from error
         finally:

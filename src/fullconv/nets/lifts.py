@@ -204,10 +204,32 @@ def as_channel_norm(layer: nn.LayerNorm) -> ChannelNorm:
     return twin
 
 
+def lift_getitem(work: Surgery, node: fx.Node) -> fx.Node:
+    """pool(x)[:, :, 0, 0] and x[:, :, None]: the map stays as it is."""
+    before, after = work.before(node).layout, work.place(node).layout
+    if [run for run in before if run] != [run for run in after if run]:
+        raise work.refused(node, "picks a part of its tensor")
+    return work.source(node)
+
+
+def lift_normalize(work: Surgery, node: fx.Node) -> fx.Node:
+    """F.normalize over the features: of each cell by itself."""
+    dim, layout = int(argument(node, 2, "dim", 1)), work.before(node).layout
+    if not any(atom.root == "c" for atom in layout[dim]) or any(lay.is_spatial(run) for run in layout):
+        raise work.refused(node, "normalizes along positions")
+    p, eps = argument(node, 1, "p", 2.0), argument(node, 3, "eps", 1e-12)
+    return work.graph.call_function(F.normalize, (work.source(node),), {"p": p, "dim": 1, "eps": eps})
+
+
 def lift_softmax(work: Surgery, node: fx.Node) -> fx.Node:
     run = work.before(node).layout[-1]
     if lay.is_spatial(run):
         raise work.refused(node, "takes a softmax over positions")
+    layer: Any = work.module.get_submodule(str(node.target)) if node.op == "call_module" else None
+    dim = argument(node, 1, "dim", None) if layer is None else layer.dim
+    layout = work.before(node).layout
+    if dim is not None and not any(atom.root == "c" for atom in layout[int(dim)]):
+        raise work.refused(node, f"takes a softmax over dimension {dim}, which does not hold the classes")
     make = F.log_softmax if "log" in kind_of(node, work.module).lower() else F.softmax
     return work.graph.call_function(make, (work.source(node),), {"dim": 1})
 
@@ -242,10 +264,13 @@ def lift_pointwise(work: Surgery, node: fx.Node) -> fx.Node:
             raise work.refused(node, "has no known fully convolutional form")
     elif kind.rstrip("_") not in POINTWISE:
         raise work.refused(node, "has no known fully convolutional form")
-    forms: dict[fx.Node, fx.Node] = {}
+    forms: dict[fx.Node, Any] = {}
     for other in node.all_input_nodes:
         if other in work.lifted or work.has_map(other):
             forms[other] = work.lifted.get(other, other)
+            continue
+        if isinstance(other.meta.get("concrete"), int | float):  # worked out from the window's shape, as h * w
+            forms[other] = other.meta["concrete"]
             continue
         fixed = is_tensor(other) and other not in work.follower.photo
         form = beside(work.graph, work.place(node).layout, other) if fixed else None
@@ -296,6 +321,8 @@ LIFTS: dict[str, Callable[[Surgery, fx.Node], fx.Node]] = {
     "BatchNorm1d": lift_batch_norm,
     "norm_over_map": lift_group_norm,
     "LayerNorm": lift_layer_norm,
+    "getitem": lift_getitem,
+    "normalize": lift_normalize,
     "Softmax": lift_softmax,
     "softmax": lift_softmax,
     "LogSoftmax": lift_softmax,

@@ -16,7 +16,7 @@ from fullconv.base.errors import GeometryError
 from fullconv.geometry import geometry as geo
 from fullconv.geometry.geometry import Geometry
 from fullconv.nets import layout as lay
-from fullconv.nets.graph import Size, concretes, label, spot
+from fullconv.nets.graph import Size, concretes, label, pads_as_needed, spot
 from fullconv.nets.layers import CellGroupNorm
 from fullconv.nets.layout import Layout
 
@@ -188,7 +188,8 @@ def sliding(follower: Follower, node: fx.Node, before: Before, step: Step) -> Pl
             return Place((place.layout[0], (lay.Atom("c", shape[1]),), (), ()), place.geometry)
         return follower.lost(node, f"slides over dimensions that hold ({lay.names(place.layout)})")
     geometry = geo.each_axis(place.geometry, step)
-    assert geometry.size == shape[2:], (label(node), geometry, shape)
+    if geometry.size != shape[2:]:
+        return follower.lost(node, f"gives {shape[2:]} cells where its settings say {geometry.size}")
     return Place((place.layout[0], *lay.of_map(shape)[1:]), geometry)
 
 
@@ -210,11 +211,6 @@ def convolution(follower: Follower, node: fx.Node, before: Before) -> Place | No
         return geo.windows(axis, kernel[i], stride[i], *around, dilation=dilation[i])
 
     return sliding(follower, node, before, step)
-
-
-def pads_as_needed(layer: nn.Module) -> bool:
-    """Does the layer pad by what the input's size asks for (TF-SAME), as timm's Conv2dSame and its kin?"""
-    return type(layer).__name__.endswith("Same") or bool(getattr(layer, "same_pad", False))
 
 
 def convolution_settings(node: fx.Node, module: fx.GraphModule) -> tuple[Size, Size, Any, Size]:
@@ -304,6 +300,18 @@ def reduced(node: fx.Node) -> tuple[int, ...] | None:
         return None
     whole = len(shape_of(node.all_input_nodes[0]))
     return tuple(d % whole for d in (dims if isinstance(dims, (tuple, list)) else (dims,)))
+
+
+def highest(follower: Follower, node: fx.Node, before: Before) -> Place | None:
+    """torch.max(x, 1): the largest along a dimension, and where it stands."""
+    _, place = before[0]
+    value = node.meta["concrete"]
+    if isinstance(value, Tensor):  # of two tensors, or of all there is
+        return pointwise(follower, node, before)
+    dim = int(argument(node, 1, "dim", 0)) % len(place.layout)
+    if lay.is_spatial(place.layout[dim]):
+        return follower.lost(node, "takes the largest along rows or columns")
+    return Place(lay.without(place.layout, (dim,), value[0].dim() == len(place.layout)), place.geometry)
 
 
 def reduce(follower: Follower, node: fx.Node, before: Before) -> Place | None:
@@ -503,7 +511,56 @@ def softmax(follower: Follower, node: fx.Node, before: Before) -> Place | None:
     dim = argument(node, 1, "dim", None) if layer is None else layer.dim
     if dim is not None and any(atom.name != atom.root for atom in layout[dim]) and lay.is_spatial(layout[dim]):
         return follower.lost(node, ATTENTION)
-    return pointwise(follower, node, before)
+    place = pointwise(follower, node, before)
+    return unbounded(place) if dim is not None and place is not None and lay.is_spatial(layout[dim]) else place
+
+
+def unbounded(place: Place) -> Place:
+    """The same place; a cell depends on the whole map."""
+    if place.geometry is None:
+        return place
+    return Place(place.layout, Geometry(place.geometry.stride, place.geometry.offset, None, place.geometry.size))
+
+
+def normalize(follower: Follower, node: fx.Node, before: Before) -> Place | None:
+    """F.normalize divides by the length along a dimension: over positions, a cell depends on all of them."""
+    layout, place = before[0][1].layout, pointwise(follower, node, before)
+    dim = argument(node, 2, "dim", 1)
+    over = [layout[d] for d in (dim if isinstance(dim, (tuple, list)) else (dim,))]
+    return unbounded(place) if place is not None and any(lay.is_spatial(run) for run in over) else place
+
+
+def functional_layer_norm(follower: Follower, node: fx.Node, before: Before) -> Place | None:
+    """F.layer_norm over the last dimensions: over positions, a cell depends on the whole map."""
+    layout, place = before[0][1].layout, pointwise(follower, node, before)
+    shape = argument(node, 1, "normalized_shape", ())
+    over = layout[-len(shape) :] if len(shape) else ()
+    return unbounded(place) if place is not None and any(lay.is_spatial(run) for run in over) else place
+
+
+def mixes(follower: Follower, node: fx.Node, before: Before) -> Place | None:
+    """Steps that bring what lies at one position to another, though they keep the shape."""
+    _, place = before[0]
+    if not any(lay.is_spatial(run) for run in place.layout):
+        return pointwise(follower, node, before)
+    return follower.lost(node, f"{POSITIONS}: '{kind_of(node, follower.module)}' reorders or sums along them")
+
+
+MIXING = (
+    *("flip", "fliplr", "flipud", "roll", "rot90", "cumsum", "cumprod", "cummax", "cummin", "logcumsumexp"),
+    *("sort", "argsort", "topk", "fft_fft", "fft_fft2", "fft_rfft", "fft_rfft2", "fft_fftn", "fft_ifft2", "fft_irfft2"),
+)
+
+
+def window_context(follower: Follower, node: fx.Node, before: Before) -> Place | None:
+    """The mean over a window round each cell: as many cells more to each side, counted for the farther one."""
+    layer: Any = follower.module.get_submodule(str(node.target))
+
+    def step(axis: geo.Axis, i: int) -> geo.Axis:
+        more = 2 * (layer.size[i] // 2) * axis.stride
+        return geo.Axis(axis.stride, axis.offset, None if axis.field is None else axis.field + more, axis.size)
+
+    return sliding(follower, node, before, step)
 
 
 def recurrent(follower: Follower, node: fx.Node, before: Before) -> Place | None:
@@ -566,8 +623,7 @@ def norm_over_map(follower: Follower, node: fx.Node, before: Before) -> Place | 
     fixed = isinstance(layer, CellGroupNorm) or bool(getattr(layer, "track_running_stats", False))
     if place is None or place.geometry is None or not lay.is_map(place.layout) or fixed:
         return place
-    whole = Geometry(place.geometry.stride, place.geometry.offset, None, place.geometry.size)
-    return Place(place.layout, whole)
+    return unbounded(place)
 
 
 def layer_norm(follower: Follower, node: fx.Node, before: Before) -> Place | None:
@@ -615,6 +671,8 @@ RULES: dict[str, Callable[[Follower, fx.Node, Before], Place | None]] = {
     "pooling": pooling,
     "adaptive": adaptive,
     "reduce": reduce,
+    "max": highest,
+    "min": highest,
     "reshape": reshape,
     "permute": permute,
     "Permute": permute,
@@ -628,8 +686,12 @@ RULES: dict[str, Callable[[Follower, fx.Node, Before], Place | None]] = {
     "softmax": softmax,
     "Softmax": softmax,
     "recurrent": recurrent,
+    "WindowContext": window_context,
     "norm_over_map": norm_over_map,
     "LayerNorm": layer_norm,
+    "layer_norm": functional_layer_norm,
+    "normalize": normalize,
+    **dict.fromkeys(MIXING, mixes),
     "linear": linear,
     "cat": cat,
     "attention": attention,

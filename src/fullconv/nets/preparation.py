@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,6 +32,12 @@ class Preparation:
             raise BundleError(
                 "a preparation has channel_order RGB or BGR, and three values each of mean and scale",
                 f"channel_order {self.channel_order!r}, mean {self.mean}, scale {self.scale}",
+                EXAMPLE,
+            )
+        if not all(map(math.isfinite, (*self.mean, *self.scale))) or 0 in self.scale:
+            raise BundleError(
+                "mean and scale of a preparation are finite numbers, and no scale is 0",
+                f"mean {self.mean}, scale {self.scale}",
                 EXAMPLE,
             )
 

@@ -22,7 +22,7 @@ from torch.nn import functional as F
 
 from fullconv.base.errors import BundleError
 from fullconv.geometry.geometry import same_padding
-from fullconv.nets.places import pads_as_needed
+from fullconv.nets.graph import pads_as_needed
 from fullconv.nets.trace import trace
 
 MOST_STRIDES = 4096  # photos of up to 131,072 pixels a side at stride 32

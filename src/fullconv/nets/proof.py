@@ -7,6 +7,7 @@ run on that cell's window: equal where nothing is padded inside, else measured a
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ from fullconv.base.errors import SurgeryError, UsageError
 from fullconv.base.measured import measured
 from fullconv.geometry.geometry import Geometry
 from fullconv.nets.graph import Size, label, photo_channels, trace
-from fullconv.nets.places import convolution_settings, kind_of, padding_of, places, pooling_settings, shape_of
+from fullconv.nets.places import Follower, convolution_settings, kind_of, padding_of, places, pooling_settings, shape_of
 
 if TYPE_CHECKING:
     from fullconv.nets.surgery import Converted
@@ -154,9 +155,9 @@ def differences(truth: list[Tensor], guess: list[Tensor]) -> tuple[float, float]
             f"score vectors {[tuple(t.shape) for t in truth]}, score maps of {[tuple(g.shape) for g in guess]} classes",
             "give a classifier that gives (N, K) scores",
         )
-    largest = max(float((t.flatten(1) - g).abs().max()) for t, g in zip(truth, guess, strict=True))
-    scale = max(float(t.abs().max()) for t in truth)
-    return largest, (largest / scale if scale > 0 else largest)
+    each = [(float((t.flatten(1) - g).abs().max()), float(t.abs().max())) for t, g in zip(truth, guess, strict=True)]
+    found = [(largest, largest / scale if scale > 0 else largest) for largest, scale in each]
+    return max(found, key=lambda one: math.inf if math.isnan(one[1]) else one[1])  # what is no number is the worst
 
 
 def tensors(output: Any) -> list[Tensor]:
@@ -212,7 +213,8 @@ def prove(model: nn.Module, converted: Converted, photos: Photos | None = None) 
         if sum(len(pair.windows) for pair in pairs) >= MOST_WINDOWS:
             break
     truth, guess = (torch.cat([getattr(pair, name) for pair in pairs]) for name in ("windows", "dense"))
-    largest, relative = differences([truth], [guess])
+    every = [[torch.cat([scores[head] for scores in way]) for head in range(len(way[0]))] for way in heads_of(pairs)]
+    largest, relative = differences(*every)
     agreeing = float((truth.flatten(1).argmax(1) == guess.argmax(1)).double().mean())
     equal = relative <= TOLERANCE
     last = pairs[-1]
@@ -226,17 +228,24 @@ def prove(model: nn.Module, converted: Converted, photos: Photos | None = None) 
     )
 
 
+def heads_of(pairs: list[Compared]) -> tuple[list[tuple[Tensor, ...]], list[tuple[Tensor, ...]]]:
+    """By photo, the scores of every head: of the windows, and of the one pass."""
+    return [(p.windows, *p.others[1]) for p in pairs], [(p.dense, *p.others[0]) for p in pairs]
+
+
 @dataclass(frozen=True)
 class Compared:
     """One photo: the scores of the one pass and of the classifier on every window, (n, K) each, and what both cost.
 
-    The windows are in reading order, `grid` (rows, columns) of them. Costs are (dense, windows).
+    The windows are in reading order, `grid` (rows, columns) of them. Costs are (dense, windows); so are the scores of
+    the `others`, the heads after the first.
     """
 
     size: Size
     grid: Size
     dense: Tensor
     windows: Tensor
+    others: tuple[tuple[Tensor, ...], tuple[Tensor, ...]]
     seconds: tuple[float, float]
     peak_bytes: tuple[float | None, float | None]
 
@@ -249,13 +258,15 @@ def compared(model: nn.Module, converted: Converted, picture: Tensor) -> Compare
     size = (int(picture.shape[1]), int(picture.shape[2]))
     cells, starts = cells_and_windows(converted, size)
     with evaluating(model, converted.network), torch.no_grad():
-        dense = measured(partial(first_scores, converted.network, picture))
+        dense = measured(partial(all_scores, converted.network, picture))
         apart = measured(partial(on_windows, model, picture, starts, converted.window))
+    made = [gathered(scores, cells, converted) for scores in dense.value]
     return Compared(
         size,
         (len({row for row, _ in cells}), len({column for _, column in cells})),
-        gathered(dense.value, cells, converted),
-        apart.value,
+        made[0],
+        apart.value[0],
+        (tuple(made[1:]), tuple(apart.value[1:])),
         (dense.seconds, apart.seconds),
         (dense.peak_bytes, apart.peak_bytes),
     )
@@ -272,14 +283,17 @@ def cells_and_windows(converted: Converted, size: Size) -> tuple[list[Size], lis
 
     A cell's window starts where the cell is centred as the single cell of the window is: derived, not assumed.
     """
-    grid = score_geometry(converted, size)
-    at_window = converted.geometry
+    follower = places(trace(converted.network, size), disagreement="span")
+    grid, at_window = score_place(follower), converted.geometry
+    known = [p.geometry for p in follower.place.values() if p is not None and p.geometry is not None]
     starts: list[list[tuple[int, int]]] = []
     for i in (0, 1):
         cells = grid.axis(i).size - (at_window.axis(i).size - 1)
         where = [(n, grid.offset[i] + n * grid.stride[i] - at_window.offset[i]) for n in range(cells)]
         room = size[i] - converted.window[i]
-        starts.append([(n, int(s)) for n, s in where if s.denominator == 1 and 0 <= s <= room])
+        # where the network enlarges inside, a cell of odd phase sees another part of the coarser cells than a window
+        coarsest = max((g.stride[i] for g in known if g.axis(i).size > 1), default=grid.stride[i])
+        starts.append([(n, int(s)) for n, s in where if s % coarsest == 0 and 0 <= s <= room])
     if not starts[0] or not starts[1]:
         raise UsageError(
             "a photo for the proof holds at least one whole window that the grid falls on",
@@ -291,7 +305,11 @@ def cells_and_windows(converted: Converted, size: Size) -> tuple[list[Size], lis
 
 
 def score_geometry(converted: Converted, size: Size) -> Geometry:
-    follower = places(trace(converted.network, size), disagreement="span")
+    """Of the score grid on a photo of (rows, columns)."""
+    return score_place(places(trace(converted.network, size), disagreement="span"))
+
+
+def score_place(follower: Follower) -> Geometry:
     output = next(n for n in follower.module.graph.nodes if n.op == "output")
     place = follower.place[output.all_input_nodes[0]]
     assert place is not None
@@ -299,18 +317,18 @@ def score_geometry(converted: Converted, size: Size) -> Geometry:
     return place.geometry
 
 
-def first_scores(network: nn.Module, photo: Tensor) -> Tensor:
-    """(K, h, w): one pass over the whole photo."""
-    return tensors(network(photo[None]))[0][0]
+def all_scores(network: nn.Module, photo: Tensor) -> list[Tensor]:
+    """(K, h, w) of each head: one pass over the whole photo."""
+    return [scores[0] for scores in tensors(network(photo[None]))]
 
 
-def on_windows(model: nn.Module, photo: Tensor, starts: list[Size], window: Size) -> Tensor:
-    """(windows, K): the classifier on each window."""
+def on_windows(model: nn.Module, photo: Tensor, starts: list[Size], window: Size) -> list[Tensor]:
+    """(windows, K) of each head: the classifier on each window."""
     scores = []
     for at in range(0, len(starts), WINDOWS_AT_ONCE):
         some = starts[at : at + WINDOWS_AT_ONCE]
-        scores.append(tensors(model(torch.stack([photo[:, y : y + window[0], x : x + window[1]] for y, x in some])))[0])
-    return torch.cat(scores)
+        scores.append(tensors(model(torch.stack([photo[:, y : y + window[0], x : x + window[1]] for y, x in some]))))
+    return [torch.cat(parts).flatten(1) for parts in zip(*scores, strict=True)]
 
 
 def gathered(score_map: Tensor, cells: list[Size], converted: Converted) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-
 from torch import Tensor, fx, nn
 
 from fullconv.base.errors import GeometryError
@@ -59,15 +57,10 @@ class Grids:
         return self.known[side][which]
 
     def _grid(self, side: int) -> Size:
-        log = logging.getLogger("torch._subclasses.fake_tensor")  # it reports what is answered here as an error
-        level = log.level
-        log.setLevel(logging.CRITICAL)
         try:
             return grid_size(self.traced, (side, side))
         except GeometryError:
             return 0, 0
-        finally:
-            log.setLevel(level)
 
 
 SHAPELESS = (nn.modules.batchnorm._BatchNorm, nn.Identity, nn.Dropout, nn.ReLU, nn.Hardtanh, nn.SiLU, nn.GELU)

@@ -26,8 +26,8 @@ import torch
 from torch import Tensor, nn
 
 from fullconv.base import seeds
-from fullconv.base.errors import FullconvError, NetError, UsageError
-from fullconv.nets.classifiers import BUILDERS, KNOWN, Classifier, build_classifier, load_all, read_state
+from fullconv.base.errors import BundleError, FullconvError, NetError, UsageError, WeightsError
+from fullconv.nets.classifiers import BUILDERS, KNOWN, Classifier, build_classifier, load_all, read_state, unwrapped
 from fullconv.nets.graph import Size
 from fullconv.nets.onnx_network import read_onnx
 from fullconv.nets.preparation import EXAMPLE, Preparation, from_unit_range
@@ -92,6 +92,7 @@ def read_classifier(
         preparation=prepared or classifier.preparation,
         class_names=names or classifier.class_names,
     )
+    check_numbers(classifier)
     if is_foreign(model) or names is not None or window is not None:
         check_scores(classifier, class_names)
     return classifier
@@ -192,7 +193,7 @@ def own_network(code: Code) -> nn.Module:
             network = make(*code.positional, **code.named)
         except FullconvError:
             raise
-        except Exception as error:  # whatever their constructor raises
+        except (Exception, SystemExit) as error:  # whatever their constructor raises
             given = ", ".join([*map(json.dumps, code.positional), *(f"{k}={v!r}" for k, v in code.named.items())])
             raise NetError(
                 "a class of MODEL makes a network from the arguments given",
@@ -206,7 +207,7 @@ def own_network(code: Code) -> nn.Module:
             "name the class of the network itself",
         )
     if state is not None:
-        load_all(network, state, str(code.weights), code.spoken)
+        load_all(network, unwrapped(state, network), str(code.weights), code.spoken)
     return network
 
 
@@ -223,11 +224,11 @@ def imported(code: Code) -> Any:
         ) from error
     except FullconvError:
         raise
-    except Exception as error:  # whatever their module raises
+    except (Exception, SystemExit) as error:  # whatever their module raises; a script may end in sys.exit()
         raise not_imported(code, error) from error
 
 
-def not_imported(code: Code, error: Exception) -> NetError:
+def not_imported(code: Code, error: BaseException) -> NetError:
     return NetError(
         "a module of MODEL can be imported", f"{code.module}: {said(error)}", f"python -c 'import {code.module}'"
     )
@@ -258,7 +259,7 @@ def current_folder_importable() -> Iterator[None]:
         sys.path[:] = before
 
 
-def said(error: Exception) -> str:
+def said(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error)[:300]}"
 
 
@@ -285,10 +286,11 @@ def read_names(path: Path) -> tuple[str, ...]:
 def read_preparation(path: Path) -> Preparation:
     text = text_of(path, "--preparation")
     try:
-        record = json.loads(text)
+        return Preparation.from_json(json.loads(text))
+    except BundleError as error:
+        raise UsageError(error.must, f"{path}: {error.found}", error.try_) from error
     except ValueError as error:
         raise UsageError("a preparation is a JSON file", f"{path}: {error}", EXAMPLE) from error
-    return Preparation.from_json(record)
 
 
 def text_of(path: Path, option: str) -> str:
@@ -296,6 +298,18 @@ def text_of(path: Path, option: str) -> str:
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{option} names a text file", f"{path}: {said(error)}", "check the path") from error
+
+
+def check_numbers(classifier: Classifier) -> None:
+    """Raises: WeightsError naming the first weight that holds NaN or infinity."""
+    for name, weight in classifier.network.named_parameters():
+        if not bool(weight.isfinite().all()):
+            wrong = weight.numel() - int(weight.isfinite().sum())
+            raise WeightsError(
+                "weights are finite numbers",
+                f"'{name}' of {classifier.name} ({classifier.weights}) has NaN or infinity {wrong:,} times",
+                "weights of a training that went well, or of a step before it went astray",
+            )
 
 
 def check_scores(classifier: Classifier, class_names: Path | None) -> None:
@@ -316,7 +330,7 @@ def scores_at(classifier: Classifier) -> int:
     try:
         with torch.no_grad():
             output = classifier.network(torch.zeros(2, 3, rows, columns))
-    except Exception as error:  # whatever their network raises
+    except (Exception, SystemExit) as error:  # whatever their network raises
         raise NetError(
             "a classifier takes photos (N, 3, H, W) of its window's size",
             f"{classifier.name} at {rows}x{columns}: {said(error)}",

@@ -12,13 +12,15 @@ import copy
 import operator
 from dataclasses import dataclass, field
 
-from torch import fx, nn
+import torch
+from torch import Tensor, fx, nn
 
-from fullconv.base.errors import SurgeryError, UsageError
+from fullconv.base.errors import FullconvError, SurgeryError, UsageError
 from fullconv.geometry.geometry import Geometry
 from fullconv.nets import layout as lay
 from fullconv.nets import lifts
-from fullconv.nets.graph import Size, label, spot, trace
+from fullconv.nets.graph import Size, in_modes, label, spot, trace
+from fullconv.nets.idioms import in_plain_forms
 from fullconv.nets.layers import WindowContext
 from fullconv.nets.places import (
     ATTENTION,
@@ -35,7 +37,7 @@ from fullconv.nets.places import (
     pools_mean,
     shape_of,
 )
-from fullconv.nets.proof import Account, Photos, Proof, compare_at_window
+from fullconv.nets.proof import TOLERANCE, Account, Photos, Proof, compare_at_window
 from fullconv.nets.straight import straightened
 
 POOLINGS = {
@@ -89,12 +91,36 @@ def convolutionalize(
     Returns: Converted; its `network` keeps parameter names where it can, and is trainable.
     Raises: SurgeryError naming the layer and the reason where the network cannot be converted.
     """
-    window = pair(window)
+    window = as_window(window)
+    if not isinstance(model, nn.Module):
+        raise UsageError("a classifier is a torch.nn.Module", f"{type(model).__name__}", "build it: Model(), not Model")
     chosen("pooling", pooling, POOLINGS)
     chosen("context", context, CONTEXTS)
     made = rewritten(model, window, pooling=pooling, context=context)
     check = compare_at_window(model, made.network, window, photos)
-    return Converted(**vars(made), proof=Proof(window, made.geometry, pooling, check, made.account))
+    proof = Proof(window, made.geometry, pooling, check, made.account)
+    if pooling == "window" and not check.relative_difference <= allowed(model):  # not a number is no equality either
+        raise SurgeryError(
+            "the converted network gives the classifier's scores at the window",
+            f"they differ by {check.relative_difference:.1e} of the largest; steps that change what they read, or have "
+            "other effects than their results, are the usual cause",
+            "check that the classifier gives the same scores twice; write y = f(x) instead of changing x in place",
+        )
+    return Converted(**vars(made), proof=proof)
+
+
+def allowed(model: nn.Module) -> float:
+    """The relative difference that rounding may make."""
+    halves = any(p.dtype in (torch.float16, torch.bfloat16) for p in model.parameters())
+    return 0.05 if halves else TOLERANCE
+
+
+def as_window(window: int | Size) -> Size:
+    """(rows, columns). Raises: UsageError unless it is one or two whole numbers from 1."""
+    sides = window if isinstance(window, (tuple, list)) else (window, window)
+    if len(sides) != 2 or not all(isinstance(side, int) and side >= 1 for side in sides):
+        raise UsageError("a window is (rows, columns) in pixels, or one number for both", repr(window), "window=224")
+    return int(sides[0]), int(sides[1])
 
 
 def chosen(what: str, word: str, choices: dict[str, str]) -> None:
@@ -106,7 +132,9 @@ def chosen(what: str, word: str, choices: dict[str, str]) -> None:
 
 def rewritten(model: nn.Module, window: Size, *, pooling: str = "window", context: str = "global") -> Convolutional:
     """As `convolutionalize`, without the comparison: also for weights without data (the meta device)."""
-    graph_module = trace(copy.deepcopy(model), window)
+    training = {name: module.training for name, module in model.named_modules()}
+    graph_module = trace(copied(model), window)
+    in_plain_forms(graph_module)
     work = Surgery(graph_module, places(graph_module, disagreement="span"), pooling=pooling, context=context)
     work.refuse_what_cannot_be_followed()
     reshaped = straightened(graph_module, work.follower, work.head())
@@ -117,16 +145,71 @@ def rewritten(model: nn.Module, window: Size, *, pooling: str = "window", contex
     work.operate()
     account = work.account(model, graph_module)
     network = trace(tidied(graph_module), window)
-    network.train(model.training)
+    in_modes(network, training)
     after = places(network, disagreement="span")
     scores = output_of(network).all_input_nodes
     place = after.place[scores[0]] if scores else None
     if place is None or place.geometry is None or not lay.is_map(place.layout):
         raise no_map(label(scores[0]) if scores else "the output", after.why)
+    grows(network, window, place.geometry)
     head = tuple(n.name for n in head_nodes(network, after, {n.name for n in work.new}))
     for node in network.graph.nodes:
         node.meta.pop("concrete", None)
     return Convolutional(network, account, place.geometry, window, head)
+
+
+GROWTH = (1, 2, 4, 8)
+"""Strides by which a photo is made larger to see the grid grow: some networks want a multiple of a coarser stride."""
+
+
+def grows(network: fx.GraphModule, window: Size, geometry: Geometry) -> None:
+    """Raises: SurgeryError unless a photo that is some strides larger gives a grid that is as many cells larger."""
+    step = [max(1, round(stride)) for stride in geometry.stride]
+    fault: FullconvError | None = None
+    for count in GROWTH:
+        size = (window[0] + count * step[0], window[1] + count * step[1])
+        try:
+            larger = trace(network, size)
+        except FullconvError as error:
+            fault = fault or error
+            continue
+        cells = [shape_of(n)[2:] for n in output_of(larger).all_input_nodes]
+        if all(c == (geometry.size[0] + count, geometry.size[1] + count) for c in cells):
+            return
+        raise fixed_size(network, larger)
+    assert fault is not None
+    raise SurgeryError(
+        "a converted network runs on photos of any size",
+        fault.found,
+        "steps with a size of their own cannot be converted",
+    ) from fault
+
+
+def fixed_size(network: fx.GraphModule, larger: fx.GraphModule) -> SurgeryError:
+    """Names the first tensor that is no larger on a larger photo, though what it was made from is."""
+    for small, large in zip(network.graph.nodes, larger.graph.nodes, strict=True):
+        source = large.all_input_nodes[0] if large.all_input_nodes else None
+        if source is None or not (is_tensor(large) and is_tensor(source)) or large.op == "output":
+            continue
+        before = next(n for n in network.graph.nodes if n.name == source.name)
+        stays = shape_of(large) == shape_of(small) and shape_of(source) != shape_of(before)
+        if stays and len(shape_of(large)) == 4 and shape_of(large)[2:] != (1, 1):
+            return fixed(f"'{spot(small)}' gives {shape_of(small)[2:]} cells whatever the photo's size")
+    return fixed("the grid of scores does not grow with the photo by one cell a stride")
+
+
+def fixed(found: str) -> SurgeryError:
+    return SurgeryError(
+        "every map of a fully convolutional network grows with the photo",
+        found,
+        "take the size from the tensor (x.shape), or give the factor instead of the size",
+    )
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """A deep copy; tensors that were computed (by weight norm) are copied as they stand."""
+    computed = [v for m in model.modules() for v in vars(m).values() if isinstance(v, Tensor) and not v.is_leaf]
+    return copy.deepcopy(model, {id(value): value.detach().clone() for value in computed})
 
 
 def tidied(graph_module: fx.GraphModule) -> fx.GraphModule:
@@ -184,7 +267,7 @@ class Surgery:
     folded: list[str] = field(default_factory=list)
     lifted: dict[fx.Node, fx.Node] = field(default_factory=dict)
     new: list[fx.Node] = field(default_factory=list)
-    unfolded: dict[fx.Node, tuple[Size, fx.Node]] = field(default_factory=dict)
+    unfolded: dict[fx.Node, Size] = field(default_factory=dict)
     kernels: lifts.Kernels = field(default_factory=dict)
 
     @property
@@ -198,14 +281,15 @@ class Surgery:
                 self.lifted[node] = self.lift(node)
             elif kind_of(node, self.module) == "adaptive" and node.op != "output" and self.has_map(node):
                 self.fix_adaptive(node)
-        for _, pooling in self.unfolded.values():
-            raise self.refused(pooling, "has bins of unequal size, and no Linear layer reads it to fold them into")
         output = output_of(self.module)
         output.args = fx.map_arg(output.args, lambda n: self.lifted.get(n, n))
         for node in reversed(list(self.graph.nodes)):
             if node in head and not node.users:
                 self.graph.erase_node(node)
         self.graph.eliminate_dead_code()
+        for pooling in self.unfolded:
+            if pooling in set(self.graph.nodes):
+                raise self.refused(pooling, "has bins of unequal size, and is read by other than a Linear layer")
         self.new = [n for n in self.graph.nodes if n in set(self.lifted.values()) - before]
         if self.context == "window":
             self.context_in_windows()
@@ -258,7 +342,7 @@ class Surgery:
         """Parameters of the step that differ from position to position."""
         place, found = self.follower.place.get(node), []
         for other in node.all_input_nodes:
-            if place is None or other.op != "get_attr" or not is_tensor(node) or node.op == "output":
+            if place is None or other in self.follower.photo or not is_tensor(node) or not is_tensor(other):
                 continue
             value = other.meta["concrete"]
             if value.dim() > len(place.layout) or kind_of(node, self.module) in ("convolution", "linear", "product"):
@@ -280,6 +364,8 @@ class Surgery:
         first = self.first(node)
         if first in self.lifted:
             return self.lifted[first]
+        if first in self.unfolded:  # the Linear layer that reads it takes the bins into its kernel
+            return first.all_input_nodes[0]
         place = self.place(first)
         rows, columns = lay.where(place.layout, "h"), lay.where(place.layout, "w")
         if len(place.layout) != 4 or rows is None or columns is None:
@@ -332,8 +418,9 @@ class Surgery:
         if any(s % b for s, b in zip(size, bins, strict=True)):
             if pools_maximum(node, self.module):
                 raise self.refused(node, f"takes the maximum of {size} cells in {bins} bins of unequal size")
-            self.unfolded[source] = (bins, node)
-        elif size != bins:
+            self.unfolded[node] = bins
+            return
+        if size != bins:
             step = (size[0] // bins[0], size[1] // bins[1])
             layer = nn.MaxPool2d(step, step) if pools_maximum(node, self.module) else nn.AvgPool2d(step, step)
             name = str(node.target) if node.op == "call_module" else self.free(node.name)
@@ -358,8 +445,7 @@ class Surgery:
             ):
                 return None
             before = before.all_input_nodes[0]
-        bins, _ = self.unfolded.pop(before)
-        return pair(shape_of(before)[2:]), bins
+        return pair(shape_of(before.all_input_nodes[0])[2:]), self.unfolded[before]
 
     def context_in_windows(self) -> None:
         for node in list(self.graph.nodes):
