@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -10,15 +12,16 @@ import pytest
 import torch
 from PIL import Image
 from tests.small_nets import PREPARATION, SPACE
+from torch import nn
 
-from fullconv.base.errors import UsageError
+from fullconv.base.errors import SurgeryError, UsageError
 from fullconv.cli import main
 from fullconv.data.scenes import write_scenes
 from fullconv.nets.bundle import save_bundle
 from fullconv.nets.classifiers import build_classifier
 from fullconv.nets.converted import load_converted
 from fullconv.nets.heads import fcn32s
-from fullconv.nets.surgery import convolutionalize
+from fullconv.nets.surgery import Converted, convolutionalize
 from fullconv.predict.classify import class_named, many_positions, one_crop
 
 SMALL = ("--weights", "none")
@@ -99,6 +102,22 @@ def test_a_photo_that_is_broken_is_skipped_the_others_are_named(
     assert "broken.jpg" in err
 
 
+@pytest.mark.parametrize("command", ["classify", "dense"])
+def test_where_no_photo_can_be_read_it_is_three_lines(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "text.jpg").write_text("no photo")
+    code, out, err = run(capsys, command, tmp_path / "text.jpg", "--model", TINY, *SMALL, "--json")
+    assert (code, out) == (1, "")
+    assert three_lines(err) == ["error", "found", "try"], err
+    code, _, err = run(capsys, command, tmp_path / "text.jpg", tmp_path / "missing.jpg", "--model", TINY, *SMALL)
+    assert code == 1
+    assert [line for line in three_lines(err) if line in ("skipped", "error", "found", "try")] == [
+        *("skipped", "error", "found", "try"),
+    ]
+    assert "missing.jpg is not there" in err
+
+
 # ---------------------------------------------------------------------- convert
 
 
@@ -138,6 +157,111 @@ def test_a_network_that_cannot_be_converted_is_three_lines_that_name_the_layer(
     assert not (tmp_path / "made").exists()
 
 
+def test_a_network_that_does_not_equal_is_not_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Convolutionalize refuses such a network itself: here the proof alone finds it, on a network that was changed."""
+
+    def wrong(model: nn.Module, window: tuple[int, int], **words: str) -> Converted:
+        made = convolutionalize(model, window, **words)
+        with torch.no_grad():
+            next(made.network.parameters()).mul_(2)
+        return made
+
+    monkeypatch.setattr("fullconv.nets.surgery.convolutionalize", wrong)
+    code, out, err = run(capsys, "convert", TINY, *SMALL, "--out", tmp_path / "made")
+    assert code == 1
+    assert "at the window: NOT EQUAL" in out
+    assert three_lines(err) == ["error", "found", "try"], err
+    assert sorted(path.name for path in (tmp_path / "made").iterdir()) == ["proof.json", "proof.png"]
+
+
+def test_a_network_that_convolutionalize_refuses_is_three_lines(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object, **__: object) -> None:
+        raise SurgeryError("the converted network equals its classifier", "it does not", "report it")
+
+    monkeypatch.setattr("fullconv.nets.surgery.convolutionalize", refused)
+    code, out, err = run(capsys, "convert", TINY, *SMALL, "--out", tmp_path / "made")
+    assert (code, out) == (1, "")
+    assert three_lines(err) == ["error", "found", "try"], err
+    assert not (tmp_path / "made").exists()
+
+
+NOISY = """
+from torch import nn
+
+print("imported")
+
+
+class Net(nn.Sequential):
+    def __init__(self, deviation=1.0):
+        print("made")
+        body = nn.Conv2d(3, 4, 3, 2), nn.BatchNorm2d(4)
+        super().__init__(*body, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 3))
+        self[1].running_var.fill_(deviation)
+
+    def forward(self, x):
+        print("run")
+        return super().forward(x)
+"""
+
+
+@pytest.fixture
+def noisy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    (tmp_path / "noisy_net.py").write_text(NOISY)
+    monkeypatch.chdir(tmp_path)
+    yield "noisy_net:Net"
+    sys.modules.pop("noisy_net", None)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("classify", "PHOTO", "--model", "NET"),
+        ("dense", "PHOTO", "--model", "NET", "--window", 32, "--way", "windows"),
+        ("inspect", "NET", "--window", 32),
+        ("convert", "NET", "--window", 32, "--out", "made"),
+    ],
+    ids=lambda words: words[0],
+)
+def test_what_a_persons_code_prints_stays_out_of_the_json(
+    words: tuple[object, ...], noisy: str, photo: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, *({"PHOTO": photo, "NET": noisy}.get(str(w), w) for w in words), "--json")
+    assert code == 0, err
+    assert json.loads(out)["schema"].startswith("fullconv.")
+    assert "imported\nmade\n" in err
+
+
+def test_scores_that_are_no_numbers_are_three_lines_and_nothing_is_written(
+    noisy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(capsys, "convert", f"{noisy}(-5)", "--window", 32, "--out", tmp_path / "made", "--json")
+    assert (code, out) == (1, "")
+    assert three_lines(err)[-3:] == ["error", "found", "try"], err
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_folder_below_a_file_is_three_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "afile").write_text("")
+    code, _, err = run(capsys, "convert", TINY, *SMALL, "--out", tmp_path / "afile" / "sub")
+    assert code == 2
+    assert three_lines(err) == ["error", "found", "try"], err
+
+
+def test_a_strip_that_would_grow_too_long_is_three_lines(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    strip = tmp_path / "strip.png"
+    Image.new("RGB", (5000, 3)).save(strip)
+    words = ("--window", 64, *SMALL, "--out", tmp_path / "made")
+    for command in (("convert", TINY, "--photos", strip), ("dense", strip, "--model", TINY)):
+        code, out, err = run(capsys, *command, *words)
+        assert (code, out) == (2, "")
+        assert three_lines(err) == ["error", "found", "try"], err
+        assert "3x5000 would become" in err
+
+
 # ---------------------------------------------------------------------- dense
 
 
@@ -165,6 +289,19 @@ def test_a_bundle_has_its_own_ways(
     assert {one["name"] for way in record["ways"] for one in way["classes"]} <= set(SPACE.names)
 
 
+def test_a_photo_that_is_broken_is_skipped_the_others_are_drawn(
+    photo: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.jpg").write_bytes(b"no photo")
+    words = (photo, tmp_path / "broken.jpg", "--model", TINY, *SMALL, "--out", tmp_path / "out", "--json")
+    code, out, err = run(capsys, "dense", *words)
+    assert code == 1
+    assert [one["photo"] for one in json.loads(out)["photos"]] == [str(photo)]
+    assert err.startswith("skipped: ")
+    assert "broken.jpg" in err
+    assert [path.name for path in (tmp_path / "out").iterdir()] == [f"{photo.stem}_dense.png"]
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -174,6 +311,9 @@ def test_a_bundle_has_its_own_ways(
         (("--way", "patches", "--patch", "14"), "odd"),
         (("--scales", "big"), "numbers"),
         (("--way", "scales", "--scales", "-1"), "positive"),
+        (("--scales", "1,nan"), "positive"),
+        (("--scales", "1e-9"), "positive"),
+        (("--scales", "inf"), "positive"),
     ],
 )
 def test_what_makes_no_sense_is_three_lines(

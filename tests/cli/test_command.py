@@ -106,6 +106,18 @@ def test_ctrl_c_exits_130(capsys: pytest.CaptureFixture[str], monkeypatch: pytes
     assert "same command" in err
 
 
+def test_what_keeps_no_checkpoint_does_not_promise_to_go_on(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("fullconv.cli.models.chosen_classifier", stopped)
+    for words in (["classify", "a.jpg"], ["dense", "a.jpg"], ["inspect", "x"], ["convert", "x", "--out", "run"]):
+        code, _, err = run(capsys, *words)
+        assert (code, err.strip()) == (130, "stopped")
+
+
 @pytest.mark.parametrize("words", [[], ["data"]])
 def test_without_a_word_the_help_is_shown(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     code, out, err = run(capsys, *words)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +12,7 @@ from tests.small_nets import PREPARATION, SPACE, converted
 
 from fullconv.base.errors import UsageError
 from fullconv.dense.objects import object_labels
-from fullconv.dense.scales import at_scales
+from fullconv.dense.scales import check_enlarged, resized
 from fullconv.dense.ways import (
     WAYS_OF_CLASSIFIERS,
     WAYS_OF_SEGMENTERS,
@@ -100,9 +102,14 @@ def test_scales_of_a_segmenter_with_scale_1_and_no_mirror_change_nothing() -> No
     np.testing.assert_allclose(mirrored, (plain + flipped) / 2, atol=1e-4)
 
 
-def test_no_scale_is_an_error(plain: DenseClassifier) -> None:
-    with pytest.raises(UsageError, match="positive factors"):
-        at_scales(lambda seen: dense_scores(plain, seen), photo(), scales=(), mirror=False)
+@pytest.mark.parametrize("scales", [(), (1.0, 0.0), (-1.0,), (1e-9,), (math.nan,), (1.0, math.inf)])
+def test_scales_are_numbers_that_a_photo_can_be_resized_by(scales: tuple[float, ...]) -> None:
+    with pytest.raises(UsageError, match=r"positive factors, from 0\.01 to 100"):
+        Choices(scales=scales)
+
+
+def test_a_scaled_photo_has_at_least_a_pixel_a_side() -> None:
+    assert resized(photo(45, 70), 0.01).shape == (1, 1, 3)
 
 
 def test_a_way_that_is_not_known_is_an_error_that_names_them(plain: DenseClassifier) -> None:
@@ -139,6 +146,14 @@ def test_objects_are_where_their_class_stands_high_and_the_rest_is_background() 
     labels = object_labels(DenseScores((Part(values, None, None),)))
     assert (labels[:, :3] == 2).all()
     assert (labels[:, 3:] == 0).all()
+
+
+def test_a_strip_is_not_enlarged_to_a_side_that_matrices_cannot_hold() -> None:
+    strip = np.zeros((3, 5000, 3), np.uint8)
+    check_enlarged(strip, (9, 15000))
+    with pytest.raises(UsageError, match="3x5000 would become 24x40000"):
+        check_enlarged(strip, (24, 40_000))
+    check_enlarged(np.zeros((3, 40_000, 3), np.uint8), (3, 40_000))
 
 
 def test_a_strip_that_would_grow_without_bound_is_refused_before_any_work(plain: DenseClassifier) -> None:

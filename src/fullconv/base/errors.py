@@ -2,7 +2,8 @@
 
 FullconvError                the work could not be done (exit code 1)
 ├── UsageError               the command was wrong (exit code 2)
-├── DiskFull                 a file could not be written
+│   └── Unwritable           a file cannot be written where it was asked for
+├── DiskFull                 a file could not be written for want of space
 ├── DataError                the samples
 │   ├── LayoutUnknown        the folder is none of the known layouts
 │   ├── PairingError         photos and label maps do not belong together
@@ -51,6 +52,10 @@ class UsageError(FullconvError):
     """The command or call was wrong."""
 
     exit_code = 2
+
+
+class Unwritable(UsageError):
+    """A file cannot be written where it was asked for."""
 
 
 class DiskFull(FullconvError):

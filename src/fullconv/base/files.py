@@ -11,16 +11,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from fullconv.base.errors import DiskFull
+from fullconv.base.errors import DiskFull, Unwritable
+
+WRONG_PLACE = (NotADirectoryError, IsADirectoryError, FileExistsError, PermissionError)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
     """Write `data` so that `path` holds either what it held before or all of `data`.
 
-    Written beside, flushed, renamed. Raises: DiskFull when there is no space; what was there stays.
+    Written beside, flushed, renamed. Raises: DiskFull when there is no space, Unwritable when the folder cannot
+    be made or written to; what was there stays.
     """
     beside = path.with_name(f".{path.name}.part")  # one name: what a kill leaves behind is written over
-    with full_disk_said(path, len(data)):
+    with write_errors_said(path, len(data)):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(beside, "wb") as file:
@@ -34,10 +37,16 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 @contextmanager
-def full_disk_said(path: Path, size: int) -> Iterator[None]:
-    """Turn what the system says of a full disk, while `size` bytes go to `path`, into DiskFull."""
+def write_errors_said(path: Path, size: int) -> Iterator[None]:
+    """Turn what the system says while `size` bytes go to `path` into DiskFull, or Unwritable (a wrong place)."""
     try:
         yield
+    except WRONG_PLACE as error:
+        raise Unwritable(
+            f"{path.name} lies in a folder that can be made and written to",
+            f"{path}: {error.strerror or error}",
+            "another folder",
+        ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -6,13 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-from fullconv.base.files import full_disk_said, write_text
+from fullconv.base.files import write_errors_said, write_text
 
 
 def append_journal(path: Path, record: dict[str, Any]) -> None:
-    """Append one record as a line. Raises: DiskFull when there is no space; the lines before stay."""
+    """Append one record as a line. Raises: DiskFull when there is no space, Unwritable; the lines before stay."""
     line = json.dumps(record, ensure_ascii=False) + "\n"
-    with full_disk_said(path, len(line)):
+    with write_errors_said(path, len(line)):
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
             file.write(line)

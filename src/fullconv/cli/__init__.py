@@ -24,6 +24,9 @@ COMMANDS = {
     "dense": "fullconv.cli.dense",
 }
 
+GO_ON = ("demo", "run")
+"""Those that keep checkpoints."""
+
 
 class Commands(click.Group):
     """Imports a command's file when it is asked for."""
@@ -73,7 +76,8 @@ def _run(words: list[str], debug: bool) -> int:
     except click.UsageError as error:
         return _failed(_usage(error), 2, debug)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("\nstopped; the same command goes on from the last checkpoint", err=True)
+        goes_on = "; the same command goes on from the last checkpoint" if words and words[0] in GO_ON else ""
+        click.echo(f"\nstopped{goes_on}", err=True)
         return 130
     except BrokenPipeError:
         return 0

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fullconv.base.errors import FullconvError
-from fullconv.cli.models import MODEL, model_options
-from fullconv.cli.predict import find_photos
+from fullconv.cli.models import MODEL, model_options, prints_aside
+from fullconv.cli.predict import find_photos, records_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -42,31 +42,25 @@ def command(
     from fullconv.cli.models import chosen_classifier
 
     photos = find_photos(images)
-    classifier = chosen_classifier(model, weights=weights, class_names=class_names, preparation=preparation)
-    if not as_json:
-        click.echo(f"{classifier.name}: {classifier.weights}", err=True)
-    judge = judge_of(classifier, dense)
-    done, failed = [], 0
-    for photo in progress(photos, what="classifying", total=len(photos)):
-        try:
-            record = judged(photo, judge, classifier.class_names)
-        except FullconvError as error:
-            failed += 1
-            click.echo(f"skipped: {error.found}", err=True)
-            continue
-        done.append(record)
+    done = []
+    with prints_aside(as_json):
+        classifier = chosen_classifier(model, weights=weights, class_names=class_names, preparation=preparation)
+        judge = judge_of(classifier, dense)
         if not as_json:
-            click.echo(in_words(record))
+            click.echo(f"{classifier.name}: {classifier.weights}", err=True)
+        records = records_of(photos, partial(judged, judge=judge, names=classifier.class_names))
+        for record in progress(records, what="classifying", total=len(photos)):
+            done.append(record)
+            if not as_json:
+                click.echo(in_words(record))
     if as_json:
         document = {"schema": "fullconv.classification/1", "model": classifier.name, "dense": dense, "photos": done}
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
-    return 1 if failed else 0
+    return 0 if len(done) == len(photos) else 1
 
 
 def judge_of(classifier: Any, dense: bool) -> Callable[[Any], Any]:
     """A function from a photo (H, W, 3) to (K,) probabilities."""
-    from functools import partial
-
     from fullconv.nets.surgery import convolutionalize
     from fullconv.predict.classify import many_positions, one_crop
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from fullconv.base.errors import FullconvError
-from fullconv.cli.models import SIZE, model_options
+from fullconv.base.errors import BundleError, SurgeryError
+from fullconv.cli.models import SIZE, model_options, prints_aside
 
 if TYPE_CHECKING:
     from fullconv.nets.classifiers import Classifier
@@ -51,26 +51,44 @@ def command(
     context: str,
     out: Path,
     as_json: bool,
-) -> int:
+) -> None:
     """Make the classifier MODEL fully convolutional and prove that it still says the same.
 
     Written to --out: card.json and program.pt2 (loads without the classifier's own code), proof.json, proof.png (both
-    drawn side by side). The exit code is 1 where the converted network does not equal the classifier at the window.
+    drawn side by side). Where the converted network does not equal the classifier at the window, only the proof is
+    written, and the exit code is 1.
     """
     from fullconv.base.files import write_json
     from fullconv.cli.models import chosen_classifier
-    from fullconv.nets.converted import save_converted
     from fullconv.nets.proof import prove
     from fullconv.nets.surgery import convolutionalize
 
-    classifier = chosen_classifier(
-        model, weights=weights, class_names=class_names, preparation=preparation, window=window, random_is_enough=True
-    )
-    converted = convolutionalize(classifier.network, classifier.window, pooling=pooling, context=context)
-    pictures = prepared_photos(photos, classifier, converted) if photos else None
-    proof = prove(classifier.network, converted, photos=pictures)
-    write_json(out / "proof.json", proof.to_json())
-    draw(classifier, converted, pictures, out / "proof.png")
+    with prints_aside(as_json):
+        classifier = chosen_classifier(
+            model,
+            weights=weights,
+            class_names=class_names,
+            preparation=preparation,
+            window=window,
+            random_is_enough=True,
+        )
+        converted = convolutionalize(classifier.network, classifier.window, pooling=pooling, context=context)
+        pictures = prepared_photos(photos, classifier, converted) if photos else None
+        proof = prove(classifier.network, converted, photos=pictures)
+        check_finite(classifier, proof)
+        write_json(out / "proof.json", proof.to_json())
+        draw(classifier, converted, pictures, out / "proof.png")
+        held = save(classifier, converted, out) if proof.holds else "proof.json, proof.png; the network was not written"
+    saved = f"{out} holds {held}"
+    click.echo(json.dumps(proof.to_json(), indent=2) if as_json else in_words(classifier, proof, saved))
+    if not proof.holds:
+        raise not_equal(classifier, proof)
+
+
+def save(classifier: Classifier, converted: Converted, out: Path) -> str:
+    """Write the network if its steps can be written. Returns: what the folder then holds, in words."""
+    from fullconv.nets.converted import save_converted
+
     try:
         save_converted(
             converted,
@@ -79,11 +97,33 @@ def command(
             preparation=classifier.preparation,
             class_names=classifier.class_names,
         )
-        saved = f"{out} holds card.json, program.pt2, proof.json, proof.png"
-    except FullconvError as error:
-        saved = f"{out} holds proof.json, proof.png; the network was not written: {error.found}"
-    click.echo(json.dumps(proof.to_json(), indent=2) if as_json else in_words(classifier, proof, saved))
-    return 0 if proof.holds else 1
+        return "card.json, program.pt2, proof.json, proof.png"
+    except BundleError as error:
+        return f"proof.json, proof.png; the network was not written: {error.found}"
+
+
+def check_finite(classifier: Classifier, proof: Proof) -> None:
+    """Raises: SurgeryError where scores are no numbers, so that nothing can be compared."""
+    from math import isfinite
+
+    dense = 0.0 if proof.dense is None else proof.dense.relative_difference
+    if not (isfinite(proof.at_window.relative_difference) and isfinite(dense)):
+        raise SurgeryError(
+            "the scores of a classifier are finite numbers",
+            f"{classifier.name} ({classifier.weights}) gives NaN or infinity",
+            "other weights, or the --preparation that it was trained with",
+        )
+
+
+def not_equal(classifier: Classifier, proof: Proof) -> SurgeryError:
+    from fullconv.nets.proof import TOLERANCE
+
+    return SurgeryError(
+        "the converted network equals its classifier at the window",
+        f"{classifier.name} at {by(proof.window)}: relative difference {proof.at_window.relative_difference:.1e}, "
+        f"more than {TOLERANCE:g}",
+        "report it, with the code of the classifier",
+    )
 
 
 def prepared_photos(path: Path, classifier: Classifier, converted: Converted) -> list[Any]:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from fullconv.base.errors import UsageError
-from fullconv.cli.models import MODEL, SIZE, model_options
-from fullconv.cli.predict import find_photos
+from fullconv.cli.models import MODEL, SIZE, model_options, prints_aside
+from fullconv.cli.predict import find_photos, records_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fullconv.dense.full_size import DenseScores
     from fullconv.dense.ways import Choices, DenseClassifier
@@ -80,27 +81,32 @@ def command(
     bilinear  of a bundle: its learned deconvolutions put back to bilinear ones
 
     For photo.jpg: photo_dense.png, a row a way: the class that leads at every pixel, the maps of the classes asked for,
-    seconds and memory.
+    seconds and memory. A photo that cannot be scored is named and skipped; the exit code is then 1.
     """
-    from fullconv.base.images import read_photo
     from fullconv.dense.ways import Choices
     from fullconv.predict.outputs import output_names
 
     photos = find_photos(images)
     choices = Choices(stride, step, patch, scales_of(scales), not no_mirror)
-    scorer, names = scorer_of(
-        model, weights=weights, class_names=class_names, preparation=preparation, window=window, pooling=pooling
-    )
-    chosen = ways_of(ways, scorer)
+    pictures = dict(zip(photos, (out / f"{name}_dense.png" for name in output_names(photos)), strict=True))
     done = []
-    for photo, name in zip(photos, output_names(photos), strict=True):
-        record = one_photo(scorer, names, read_photo(photo), chosen, choices, classes, out / f"{name}_dense.png")
-        done.append({"photo": str(photo), **record})
-        if not as_json:
-            click.echo(in_words(done[-1]))
+    with prints_aside(as_json):
+        scorer, names = scorer_of(
+            model, weights=weights, class_names=class_names, preparation=preparation, window=window, pooling=pooling
+        )
+        chosen = ways_of(ways, scorer)
+        if names:
+            asked_for(classes, names, len(names))  # a wrong name is said before any work
+        work = partial(
+            one_photo, scorer=scorer, names=names, ways=chosen, choices=choices, classes=classes, pictures=pictures
+        )
+        for record in records_of(photos, work):
+            done.append(record)
+            if not as_json:
+                click.echo(in_words(record))
     if as_json:
         click.echo(json.dumps({"schema": "fullconv.dense/1", "model": model, "photos": done}, indent=2))
-    return 0
+    return 0 if len(done) == len(photos) else 1
 
 
 def scales_of(text: str) -> tuple[float, ...]:
@@ -143,24 +149,25 @@ def ways_of(text: str, scorer: DenseClassifier | SegmentationNet) -> list[str]:
 
 
 def one_photo(
+    file: Path,
+    *,
     scorer: DenseClassifier | SegmentationNet,
     names: Sequence[str] | None,
-    photo: Any,
     ways: Sequence[str],
     choices: Choices,
     classes: str | None,
-    path: Path,
+    pictures: Mapping[Path, Path],
 ) -> dict[str, Any]:
-    """Score and draw one photo. Returns: its record for --json."""
-    from functools import partial
-
+    """Score one photo and draw its picture. Returns: its record for --json."""
     import numpy as np
 
     from fullconv.base.files import write_bytes
+    from fullconv.base.images import read_photo
     from fullconv.base.measured import measured
     from fullconv.predict.outputs import encoded
     from fullconv.report.dense_sheet import WayShown, dense_sheet, leading
 
+    photo = read_photo(file)
     shown: list[WayShown] = []
     wanted: list[int] = []
     for way in ways:
@@ -170,8 +177,8 @@ def one_photo(
             wanted = asked_for(classes, names, scores.classes) or leading(labels, SHOWN)
         shown.append(WayShown(way, labels, shares, scores.of(wanted), run.seconds, run.peak_bytes))
     titles = [names[k] if names else f"class {k}" for k in range(scores.classes)]
-    write_bytes(path, encoded(np.array(dense_sheet(photo, shown, wanted, titles)), "PNG"))
-    return {"picture": str(path), "ways": [one.to_json(titles) for one in shown]}
+    write_bytes(pictures[file], encoded(np.array(dense_sheet(photo, shown, wanted, titles)), "PNG"))
+    return {"photo": str(file), "picture": str(pictures[file]), "ways": [one.to_json(titles) for one in shown]}
 
 
 def scored(scorer: Any, photo: Any, way: str, choices: Choices) -> tuple[DenseScores, tuple[Any, Any]]:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fullconv.base.errors import UsageError
-from fullconv.cli.models import SIZE, model_options
+from fullconv.cli.models import SIZE, model_options, prints_aside
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -65,16 +65,22 @@ def command(
 
     if photo is not None and pictures is None:
         raise UsageError("--photo is what --pictures shows", "--photo without --pictures", "--pictures DIR")
-    classifier = chosen_classifier(
-        model, weights=weights, class_names=class_names, preparation=preparation, window=window, random_is_enough=True
-    )
-    inspected = inspect(classifier, size or classifier.window)
-    document = inspected.to_json() | {"asked": None if grid is None else asked(inspected, grid)}
-    if not as_json:
-        click.echo(in_words(inspected, document))
-    if pictures is not None:
-        files = write_pictures(inspected, photo, pictures)
-        click.echo(f"written: {', '.join(map(str, files))}", err=as_json)
+    with prints_aside(as_json):
+        classifier = chosen_classifier(
+            model,
+            weights=weights,
+            class_names=class_names,
+            preparation=preparation,
+            window=window,
+            random_is_enough=True,
+        )
+        inspected = inspect(classifier, size or classifier.window)
+        document = inspected.to_json() | {"asked": None if grid is None else asked(inspected, grid)}
+        if not as_json:
+            click.echo(in_words(inspected, document))
+        if pictures is not None:
+            files = write_pictures(inspected, photo, pictures)
+            click.echo(f"written: {', '.join(map(str, files))}", err=as_json)
     if as_json:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
 

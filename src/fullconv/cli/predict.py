@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from fullconv.base.errors import DiskFull, FullconvError, UsageError
+from fullconv.base.errors import DiskFull, FullconvError, Unwritable, UsageError
 
 if TYPE_CHECKING:
     from fullconv.nets.bundle import Bundle
@@ -44,7 +44,7 @@ def command(bundle: Path, images: tuple[str, ...], out: Path, scores: bool, as_j
     for photo, name in progress(list(zip(photos, names, strict=True)), what="segmenting", total=len(photos)):
         try:
             done.append(segment(segmenter, photo, out, name, scores=scores))
-        except DiskFull:
+        except (DiskFull, Unwritable):
             raise
         except FullconvError as error:
             failed.append({"photo": str(photo), "error": error.must, "found": error.found, "try": error.try_})
@@ -89,6 +89,24 @@ def find_photos(words: Sequence[str]) -> list[Path]:
             )
         found += here
     return list(dict.fromkeys(found))
+
+
+def records_of(photos: Sequence[Path], work: Callable[[Path], dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What `work` gives of each photo; one that it cannot be done on is named on stderr and left out.
+
+    Raises: the last photo's error where it could be done on none; DiskFull and Unwritable at once.
+    """
+    done = 0
+    for at, photo in enumerate(photos, start=1):
+        try:
+            record = work(photo)
+        except FullconvError as error:
+            if isinstance(error, DiskFull | Unwritable) or (not done and at == len(photos)):
+                raise
+            click.echo(f"skipped: {error.found}", err=True)
+            continue
+        done += 1
+        yield record
 
 
 def segment(segmenter: Bundle, photo: Path, out: Path, name: str, *, scores: bool) -> dict[str, Any]:

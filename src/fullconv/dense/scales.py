@@ -19,6 +19,8 @@ from fullconv.dense.full_size import DenseScores, Part, between_pixels
 
 Photo = NDArray[np.uint8]
 LARGEST = 36_000_000  # pixels of an enlarged photo: about 4 GB in EfficientNet-Lite0
+LONGEST = 16_384  # pixels of its longer side: what brings a map to full size has as many rows or columns
+SMALLEST_SCALE, LARGEST_SCALE = 0.01, 100.0
 
 
 def at_scales(
@@ -29,11 +31,9 @@ def at_scales(
     Args:
         score: (h, w, 3) -> scores at those h x w pixels.
         photo: (H, W, 3) uint8.
-        scales: factors of the photo's sides; 1 is the photo as it is.
+        scales: factors of the photo's sides, at least one; 1 is the photo as it is.
         mirror: score the mirror image of each too.
     """
-    if not scales or min(scales) <= 0:
-        raise UsageError("scales are positive factors", f"{list(scales)}", "--scales 0.75,1,1.25")
     parts: list[Part] = []
     for scale in scales:
         seen = resized(photo, scale)
@@ -43,10 +43,20 @@ def at_scales(
     return DenseScores(tuple(parts))
 
 
+def check_scales(scales: Sequence[float]) -> None:
+    """Raises: UsageError for no scale at all, or one that is no number from SMALLEST_SCALE to LARGEST_SCALE."""
+    if not scales or not all(SMALLEST_SCALE <= scale <= LARGEST_SCALE for scale in scales):
+        raise UsageError(
+            f"scales are positive factors, from {SMALLEST_SCALE:g} to {LARGEST_SCALE:g}",
+            ", ".join(f"{scale:g}" for scale in scales) or "none",
+            "--scales 0.75,1,1.25",
+        )
+
+
 def resized(photo: Photo, scale: float) -> Photo:
     """(h, w, 3): both sides times `scale`, rounded, at least one pixel.
 
-    Raises: UsageError for more than LARGEST pixels.
+    Raises: UsageError for more than LARGEST pixels, or a side of more than LONGEST.
     """
     height, width = (max(1, round(side * scale)) for side in photo.shape[:2])
     check_enlarged(photo, (height, width))
@@ -57,11 +67,14 @@ def resized(photo: Photo, scale: float) -> Photo:
 
 
 def check_enlarged(photo: Photo, size: tuple[int, int]) -> None:
-    """Raises: UsageError if a photo (a strip of 3x5000, say) would be enlarged to more than LARGEST pixels."""
-    if size[0] * size[1] > max(LARGEST, photo.shape[0] * photo.shape[1]):
+    """Raises: UsageError if a photo (a strip of 3x5000, say) would be enlarged to more than LARGEST pixels, or LONGEST
+    along a side.
+    """
+    height, width = photo.shape[:2]
+    if size[0] * size[1] > max(LARGEST, height * width) or max(size) > max(LONGEST, height, width):
         raise UsageError(
-            f"a photo is enlarged to at most {LARGEST / 1e6:.0f} million pixels",
-            f"{photo.shape[0]}x{photo.shape[1]} would become {size[0]}x{size[1]} to hold what is scored",
+            f"a photo is enlarged to at most {LARGEST / 1e6:.0f} million pixels, {LONGEST:,} along a side",
+            f"{height}x{width} would become {size[0]}x{size[1]} to hold what is scored",
             "cut a part out of the photo, or a smaller scale or window",
         )
 

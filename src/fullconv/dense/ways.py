@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from fullconv.base.errors import UsageError
 from fullconv.dense.full_size import DenseScores, Part, between_cells
 from fullconv.dense.rarefied import rarefy
-from fullconv.dense.scales import at_scales
+from fullconv.dense.scales import at_scales, check_scales
 from fullconv.dense.shift import passes, shift_and_stitch
 from fullconv.dense.windows import patches, slide
 from fullconv.geometry.geometry import Geometry
@@ -45,8 +45,9 @@ class Choices:
         stride: of `shift` and `rarefied`, in pixels; None is half the network's own.
         step: pixels between the windows of `windows`; None is the network's own stride.
         patch: side of the patches of `patches`, odd.
-        scales: of `scales`, factors of the photo's sides.
+        scales: of `scales`, factors of the photo's sides, from 0.01 to 100.
         mirror: `scales` also scores mirror images.
+    Raises: UsageError for other scales.
     """
 
     stride: int | None = None
@@ -54,6 +55,9 @@ class Choices:
     patch: int = 15
     scales: tuple[float, ...] = (0.75, 1.0, 1.25)
     mirror: bool = True
+
+    def __post_init__(self) -> None:
+        check_scales(self.scales)
 
 
 @dataclass(frozen=True)

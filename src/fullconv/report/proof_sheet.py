@@ -77,18 +77,21 @@ def shown(picture: Any) -> NDArray[np.uint8]:
 def with_windows(
     photo: NDArray[np.uint8], both: Compared, converted: Converted, size: tuple[int, int]
 ) -> NDArray[np.uint8]:
-    """The photo at the shown size, the first and the last window round it, a dot at the middle of each."""
+    """The photo at the shown size, a dot at the middle of each window; the first and the last one's outline, where they
+    are a pixel wide or more.
+    """
     from fullconv.nets.proof import cells_and_windows
 
-    factor = size[0] / photo.shape[0]
+    down, across = size[0] / photo.shape[0], size[1] / photo.shape[1]
     page = Image.fromarray(photo).resize((size[1], size[0]), Image.Resampling.BICUBIC)
     pen = ImageDraw.Draw(page)
     _, starts = cells_and_windows(converted, both.size)
     tall, wide = converted.window
     for top, left in starts:
-        y, x = factor * (top + tall / 2), factor * (left + wide / 2)
+        y, x = down * (top + tall / 2), across * (left + wide / 2)
         pen.ellipse((x - 2, y - 2, x + 2, y + 2), fill=(255, 255, 255), outline=(0, 0, 0))
     for (top, left), colour in ((starts[0], FIRST), (starts[-1], LAST)):
-        box = (factor * left, factor * top, factor * (left + wide) - 1, factor * (top + tall) - 1)
-        pen.rectangle(box, outline=colour, width=3)
+        box = (across * left, down * top, across * (left + wide) - 1, down * (top + tall) - 1)
+        if box[0] <= box[2] and box[1] <= box[3]:  # else Pillow refuses
+            pen.rectangle(box, outline=colour, width=3)
     return np.array(page)
