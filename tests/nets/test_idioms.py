@@ -223,3 +223,8 @@ def test_a_window_is_one_or_two_whole_numbers(window: object) -> None:
 def test_a_class_is_not_a_network() -> None:
     with pytest.raises(UsageError, match=r"torch\.nn\.Module"):
         convolutionalize(Written, WINDOW)  # type: ignore[arg-type]
+
+
+def test_a_shape_that_is_given_by_its_name_is_followed_too() -> None:
+    _, difference, exact = proven(Written(lambda m, x: m.fc(x.reshape(shape=x.shape).mean((2, 3)))))
+    assert exact, difference

@@ -165,7 +165,7 @@ def small_patches(dense: DenseClassifier, photo: Photo, choices: Choices) -> Den
 
 def shift(dense: DenseClassifier, photo: Photo, choices: Choices) -> DenseScores:
     """Shift-and-stitch: the converted network on shifted photos, its maps interlaced to a finer stride."""
-    stride = choices.stride or max(1, int(dense.grid.stride[0]) // 2)
+    stride = finer_stride(dense, choices)
     shifts = passes(dense.grid, stride)
 
     def score(seen: Photo) -> DenseScores:
@@ -174,6 +174,11 @@ def shift(dense: DenseClassifier, photo: Photo, choices: Choices) -> DenseScores
         return dense.on_photo(stitched, shifted_size(prepared, stride, shifts), seen, finer=shifts)
 
     return covering(score, photo, least_for(dense, stride, shifts))
+
+
+def finer_stride(dense: DenseClassifier, choices: Choices) -> int:
+    """The stride asked for; half the network's own where none was."""
+    return choices.stride or max(1, int(dense.grid.stride[0]) // 2)
 
 
 def shifted_size(prepared: Tensor, stride: int, shifts: tuple[int, int]) -> tuple[int, int]:
@@ -188,7 +193,7 @@ def least_for(dense: DenseClassifier, stride: int, shifts: tuple[int, int]) -> t
 
 def rarefied(dense: DenseClassifier, photo: Photo, choices: Choices) -> DenseScores:
     """Filter rarefaction: the finer stride of shift-and-stitch in one pass of dilated kernels."""
-    stride = choices.stride or max(1, int(dense.grid.stride[0]) // 2)
+    stride = finer_stride(dense, choices)
     finer = passes(dense.grid, stride)
 
     def score(seen: Photo) -> DenseScores:

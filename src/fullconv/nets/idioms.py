@@ -36,6 +36,8 @@ def in_plain_forms(module: fx.GraphModule) -> None:
 
 def ask_for_the_batch(node: fx.Node, module: fx.GraphModule) -> None:
     """x.view(len(x), ...): `len` gives a plain number, which must not stay that of the photos that were traced."""
+    if len(node.args) < 2:  # the shape is given by its name, which no `len` is unpacked into
+        return
     source, first, rest = node.args[0], node.args[1], node.args[2:]
     sizes = first if isinstance(first, (tuple, list)) else (first, *rest)
     if not isinstance(source, fx.Node) or sizes[0] != BATCH or shape_of(source)[0] != BATCH:
