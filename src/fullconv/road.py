@@ -275,16 +275,11 @@ def _plan(this: Run, classifier: Classifier, seen: Fingerprint) -> Plan:
 
 def _new_plan(this: Run, classifier: Classifier, seen: Fingerprint, question: Question) -> dict[str, Any]:
     """Measure this machine with a network that is thrown away, then decide."""
-    converted = convolutionalize(classifier.network, classifier.window)
-    net = _build(STAGES[this.asked.head][-1], classifier, converted, this.samples, None)
-    crop, classes = tuple(planning.plan_crop(seen).value), this.samples.label_space.size
-    rows = list(
-        progress(
-            measure_machine(net, crop=crop, classes=classes, recipe=recipe("modern")),
-            what="measuring this machine",
-            total=ROWS,
-        )
-    )
+    converted = convolutionalize(classifier.network, classifier.window, norms=_norms(this.asked))
+    net = _build(STAGES[this.asked.head][-1], this, classifier, converted, None)
+    crop = tuple(planning.plan_crop(seen).value)
+    measuring = measure_machine(net, crop=crop, recipe=recipe("modern"))
+    rows = list(progress(measuring, what="measuring this machine", total=ROWS))
     seconds = _seconds_to_measure(net, this.samples.val)
     decisions = planning.make_plan(question, seen, rows, window=classifier.window, seconds_to_measure=seconds)
     return planning.to_json(question, decisions, rows, key=this.key)
@@ -377,7 +372,8 @@ def _convert(this: Run, classifier: Classifier) -> Converted:
     windows = [middle_window(sample.read()[0], classifier.window) for sample in this.samples.val[:PROOF_PHOTOS]]
     photos = torch.stack([classifier.preparation.prepare(window) for window in windows])
     network = classifier.network.eval().to(memory_format=torch.contiguous_format)
-    converted = convolutionalize(network, classifier.window, photos=photos.to(next(network.parameters()).device))
+    photos = photos.to(next(network.parameters()).device)
+    converted = convolutionalize(network, classifier.window, norms=_norms(this.asked), photos=photos)
     proof = converted.proof.to_json()
     write_json(this.asked.out / "classifier" / "proof.json", proof)
     difference, images = proof["at_window"]["relative_difference"], proof["at_window"]["images"]
@@ -408,7 +404,7 @@ def _stage(
     clock: Clock,
 ) -> tuple[SegmentationNet, Scores, dict[str, Any]]:
     """Train and measure one stage; fall back to its start if that scores higher, and say so."""
-    net = _build(name, classifier, converted, this.samples, start)
+    net = _build(name, this, classifier, converted, start)
     folder = _train(this, plan, name, partial(training_steps, net, this.samples.train, seed=this.asked.seed), clock)
     scores = _measured(net, this.samples.val, folder)
     again = read_json(this.asked.out / "plan.json")["replanned"].get(name)
@@ -436,12 +432,17 @@ def _stage(
     return start, start_scores, row | {"kept": False}
 
 
+def _norms(asked: Asked) -> str:
+    """From random weights batch normalisation is needed: it has learned nothing that could be folded."""
+    return "kept" if asked.weights == "none" else "folded"
+
+
 def _build(
-    name: str, classifier: Classifier, converted: Converted, samples: SampleSet, start: SegmentationNet | None
+    name: str, this: Run, classifier: Classifier, converted: Converted, start: SegmentationNet | None
 ) -> SegmentationNet:
     names = classifier.class_names
-    backbone = {"name": classifier.name, "classes": len(names) if names else None}
-    known = {"label_space": samples.label_space, "preparation": classifier.preparation, "backbone": backbone}
+    backbone = {"name": classifier.name, "classes": len(names) if names else None, "norms": _norms(this.asked)}
+    known = {"label_space": this.samples.label_space, "preparation": classifier.preparation, "backbone": backbone}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)  # fresh layers: what is random must be the same in every process that goes on with a run
         net = HEADS[name](converted, **known, **({} if name == "sharp" else {"start": start}))

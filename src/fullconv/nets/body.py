@@ -7,7 +7,7 @@ passes.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -48,14 +48,21 @@ class Body(nn.Module):
     """Gives one map a tap, finest first, for a photo of any size.
 
     A photo smaller than `smallest` (where a pooling would have nothing left) is extended by zeros below and to the
-    right.
+    right. `strides` holds the stride of what each layer gives, by the layer's name in `network`.
     """
 
-    def __init__(self, network: fx.GraphModule, taps: tuple[Tap, ...], smallest: int) -> None:
+    def __init__(
+        self, network: fx.GraphModule, taps: tuple[Tap, ...], smallest: int, strides: Mapping[str, int] | None = None
+    ) -> None:
         super().__init__()
         self.network = network
         self.taps = taps
         self.smallest = smallest
+        self.strides = dict(strides or {})
+
+    def layers_up_to(self, stride: int) -> list[nn.Module]:
+        """The layers whose maps have at most this stride."""
+        return [self.network.get_submodule(name) for name, own in self.strides.items() if own <= stride]
 
     def forward(self, x: Tensor) -> list[Tensor]:  # (N, 3, H, W) -> [(N, C, h, w), ...]
         below, right = max(0, self.smallest - x.shape[2]), max(0, self.smallest - x.shape[3])
@@ -96,7 +103,9 @@ def body_of(converted: Convolutional, strides: Sequence[int], *, through_fc: boo
     nodes = [node for node in found.values() if node is not None]
     taps = tuple(tap_at(node, follower) for node in nodes)
     network = copy.deepcopy(truncated(traced, nodes))
-    return Body(network, taps, smallest_size(network, max(size)))
+    layers = [node for node in traced.graph.nodes if node.op == "call_module"]
+    own = {str(node.target): stride for node in layers if (stride := stride_of(node, follower)) is not None}
+    return Body(network, taps, smallest_size(network, max(size)), own)
 
 
 def narrow_road(traced: fx.GraphModule, follower: Follower) -> list[fx.Node]:

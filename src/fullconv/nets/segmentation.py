@@ -81,7 +81,8 @@ def architecture_of(
     Args:
         head: a name in HEADS.
         window: (height, width) of the classifier's window.
-        backbone: {"name": "embedded:efficientnet_lite0", "classes": 7 or None}; None for a user's own classifier.
+        backbone: {"name": "embedded:efficientnet_lite0", "classes": 7 or None, "norms": "folded"}; None for a user's
+            own classifier.
         arguments: the builder's keyword arguments that are not the label space or the preparation; JSON values.
     """
     named = None if backbone is None else dict(backbone)
@@ -114,7 +115,8 @@ def build_from(
         )
     backbone = architecture["backbone"]
     classifier = build_classifier(backbone["name"], classes=backbone["classes"], weights="none")
-    converted = rewritten(without_memory(classifier.network), tuple(architecture["window"]))
+    norms = backbone.get("norms", "kept")
+    converted = rewritten(without_memory(classifier.network), tuple(architecture["window"]), norms=norms)
     builder = getattr(importlib.import_module(HEADS[head]), head)
     net: SegmentationNet = builder(
         converted,

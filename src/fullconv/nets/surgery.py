@@ -19,6 +19,7 @@ from fullconv.base.errors import FullconvError, SurgeryError, UsageError
 from fullconv.geometry.geometry import Geometry
 from fullconv.nets import layout as lay
 from fullconv.nets import lifts
+from fullconv.nets.folding import fold_norms
 from fullconv.nets.graph import Size, in_modes, label, spot, trace
 from fullconv.nets.idioms import in_plain_forms
 from fullconv.nets.layers import WindowContext
@@ -43,6 +44,10 @@ from fullconv.nets.straight import straightened
 POOLINGS = {
     "window": "each cell scores one window: the pooling over the whole map becomes a fixed pooling of stride 1",
     "cell": "each cell is scored by itself: the pooling over the whole map is dropped (class activation map)",
+}
+NORMS = {
+    "kept": "batch normalisation stays a layer of its own",
+    "folded": "batch normalisation with learned statistics is written into the convolution before it",
 }
 CONTEXTS = {
     "global": "pooling over the whole map inside the body (squeeze-and-excitation) stays as it is",
@@ -78,6 +83,7 @@ def convolutionalize(
     *,
     pooling: str = "window",
     context: str = "global",
+    norms: str = "kept",
     photos: Photos | None = None,
 ) -> Converted:
     """Rewrite a classifier so that it takes any size and gives a grid of scores, and prove it at the window.
@@ -87,6 +93,8 @@ def convolutionalize(
         window: the size it was trained at, (rows, columns) or one number.
         pooling: one of POOLINGS.
         context: one of CONTEXTS.
+        norms: one of NORMS; "folded" is what training starts from (train faster, on any batch), "kept" what the
+            classifier is.
         photos: (N, 3, h, w) prepared photos of the window's size to prove it on; seeded pictures if None.
     Returns: Converted; its `network` keeps parameter names where it can, and is trainable.
     Raises: SurgeryError naming the layer and the reason where the network cannot be converted.
@@ -96,7 +104,8 @@ def convolutionalize(
         raise UsageError("a classifier is a torch.nn.Module", f"{type(model).__name__}", "build it: Model(), not Model")
     chosen("pooling", pooling, POOLINGS)
     chosen("context", context, CONTEXTS)
-    made = rewritten(model, window, pooling=pooling, context=context)
+    chosen("norms", norms, NORMS)
+    made = rewritten(model, window, pooling=pooling, context=context, norms=norms)
     check = compare_at_window(model, made.network, window, photos)
     proof = Proof(window, made.geometry, pooling, check, made.account)
     if pooling == "window" and not check.relative_difference <= allowed(model):  # not a number is no equality either
@@ -130,7 +139,9 @@ def chosen(what: str, word: str, choices: dict[str, str]) -> None:
         )
 
 
-def rewritten(model: nn.Module, window: Size, *, pooling: str = "window", context: str = "global") -> Convolutional:
+def rewritten(
+    model: nn.Module, window: Size, *, pooling: str = "window", context: str = "global", norms: str = "kept"
+) -> Convolutional:
     """As `convolutionalize`, without the comparison: also for weights without data (the meta device)."""
     training = {name: module.training for name, module in model.named_modules()}
     graph_module = trace(copied(model), window)
@@ -143,6 +154,8 @@ def rewritten(model: nn.Module, window: Size, *, pooling: str = "window", contex
         follower = places(graph_module, disagreement="span")
         work = Surgery(graph_module, follower, pooling=pooling, context=context, reshaped=reshaped)
     work.operate()
+    if norms == "folded":
+        work.folded += fold_norms(graph_module)
     account = work.account(model, graph_module)
     network = trace(tidied(graph_module), window)
     in_modes(network, training)
@@ -472,6 +485,6 @@ class Surgery:
             copied=tuple(sorted((old & new) - set(self.reshaped) - set(self.folded))),
             reshaped=tuple(sorted(self.reshaped)),
             folded=tuple(sorted(self.folded)),
-            dropped=tuple(sorted(old - new)),
-            fresh=tuple(sorted(new - old)),
+            dropped=tuple(sorted(old - new - set(self.folded))),
+            fresh=tuple(sorted(new - old - set(self.folded))),
         )

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
-from torch import nn
 
-from fullconv.train.loop import autocast
+from fullconv.nets.segmentation import SegmentationNet
+from fullconv.train.depthwise import QuickDepthwise
+from fullconv.train.loop import autocast, frozen, frozen_layers
+from fullconv.train.losses import LOSSES
 from fullconv.train.optimiser import build_optimiser
 from fullconv.train.plan import COMBINATIONS, Measured, best_combination
 from fullconv.train.recipe import Recipe
@@ -23,31 +24,31 @@ ROUNDS = 2
 ROWS = len(COMBINATIONS) + len(BATCHES)
 
 
-def measure_machine(network: nn.Module, *, crop: tuple[int, int], classes: int, recipe: Recipe) -> Iterator[Measured]:
-    """Time whole training steps of `network` (which is changed by it): COMBINATIONS, then BATCHES
+def measure_machine(net: SegmentationNet, *, crop: tuple[int, int], recipe: Recipe) -> Iterator[Measured]:
+    """Time whole training steps of `net` (which is changed by it): COMBINATIONS, then BATCHES
     of the best.
 
     Args:
-        network: (N, 3, H, W) -> (N, K, H, W).
+        net: what is to be trained.
         crop: what training will see.
-        classes: K.
-        recipe: gives the optimiser.
+        recipe: gives the optimiser, the loss and the layers that do not learn.
     Returns: ROWS rows, in some ten seconds on 2 cores. Settings that are compared take turns, so that a neighbour
         who is busy for a while slows all of them alike.
     """
     base = replace(recipe, batch=BATCHES[0])
-    rows = _in_turns(network, [replace(base, precision=p, channels_last=c) for p, c in COMBINATIONS], crop, classes)
-    yield from rows
-    best = best_combination(rows)
-    base = replace(recipe, precision=best.precision, channels_last=best.channels_last)
-    yield from _in_turns(network, [replace(base, batch=batch) for batch in BATCHES], crop, classes)
+    with frozen(frozen_layers(net, recipe)):
+        rows = _in_turns(net, [replace(base, precision=p, channels_last=c) for p, c in COMBINATIONS], crop)
+        yield from rows
+        best = best_combination(rows)
+        base = replace(recipe, precision=best.precision, channels_last=best.channels_last)
+        yield from _in_turns(net, [replace(base, batch=batch) for batch in BATCHES], crop)
 
 
-def _in_turns(network: nn.Module, settings: Sequence[Recipe], crop: tuple[int, int], classes: int) -> list[Measured]:
+def _in_turns(net: SegmentationNet, settings: Sequence[Recipe], crop: tuple[int, int]) -> list[Measured]:
     """The fastest of ROUNDS steps of each setting, each right after one of its own that is not timed: the first step
     in another layout is slower.
     """
-    rounds = [[[_step(network, how, crop, classes) for _ in range(2)][1] for how in settings] for _ in range(ROUNDS)]
+    rounds = [[[_step(net, how, crop) for _ in range(2)][1] for how in settings] for _ in range(ROUNDS)]
     rows = []
     for how, steps in zip(settings, zip(*rounds, strict=True), strict=True):
         least, kept = min(steps)
@@ -56,13 +57,13 @@ def _in_turns(network: nn.Module, settings: Sequence[Recipe], crop: tuple[int, i
     return rows
 
 
-def _step(network: nn.Module, how: Recipe, crop: tuple[int, int], classes: int) -> tuple[float, int]:
+def _step(net: SegmentationNet, how: Recipe, crop: tuple[int, int]) -> tuple[float, int]:
     """Seconds of one training step, and the bytes that it keeps for the backward pass."""
     layout = torch.channels_last if how.channels_last else torch.contiguous_format
-    network.to(memory_format=layout).train()
-    device = next(network.parameters()).device
+    net.to(memory_format=layout).train()
+    device = next(net.parameters()).device
     x = torch.randn((how.batch, 3, *crop), device=device).contiguous(memory_format=layout)
-    optimiser = build_optimiser(network, how, pretrained=frozenset())
+    optimiser = build_optimiser(net, how, pretrained=frozenset())
     kept = 0
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
@@ -73,10 +74,11 @@ def _step(network: nn.Module, how: Recipe, crop: tuple[int, int], classes: int) 
     began = time.perf_counter()
     optimiser.zero_grad(set_to_none=True)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        with autocast(how.precision, device):
-            scores = network(x)
+        with autocast(how.precision, device), QuickDepthwise():
+            scores = net(x)
         y = torch.zeros((how.batch, *scores.shape[2:]), dtype=torch.long, device=device)
-        F.cross_entropy(scores.float(), y).backward()  # type: ignore[no-untyped-call]
+        loss = LOSSES[how.loss](scores.float(), y, void=net.label_space.void, weights=None, reduction=how.reduction)
+        loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
     return time.perf_counter() - began, kept
 

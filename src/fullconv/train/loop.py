@@ -9,8 +9,8 @@ rest.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from fullconv.base.files import content_hash
 from fullconv.data.augment import Augmentation
 from fullconv.data.batch import Crops, Source, WholePhotos, batches
 from fullconv.data.samples import Sample
+from fullconv.nets.body import Body
 from fullconv.nets.preparation import Preparation
 from fullconv.nets.segmentation import SegmentationNet
 from fullconv.train.checkpoint import read_checkpoint, write_checkpoint
+from fullconv.train.depthwise import QuickDepthwise
 from fullconv.train.losses import LOSSES
 from fullconv.train.optimiser import build_optimiser, rate_factor, set_rate
 from fullconv.train.recipe import Recipe
@@ -77,6 +79,7 @@ class Task:
         targets: (targets) -> how many pixels or labels count in this batch.
         watch: judges the run; None where its questions make no sense (several labels an image, random weights).
         pretrained: names of parameters that hold pretrained weights.
+        frozen: layers that stay as they are.
     """
 
     source: Source
@@ -85,6 +88,7 @@ class Task:
     targets: Callable[[Tensor], int]
     watch: Watch | None
     pretrained: frozenset[str]
+    frozen: Sequence[nn.Module] = ()
 
 
 def training_steps(
@@ -143,6 +147,7 @@ def _segmentation_task(net: SegmentationNet, samples: tuple[Sample, ...], recipe
         if recipe.stops_flat
         else None,
         pretrained=frozenset(net.parameter_groups()["pretrained"]),
+        frozen=frozen_layers(net, recipe),
     )
 
 
@@ -150,6 +155,32 @@ def optimise(
     network: nn.Module, task: Task, recipe: Recipe, *, seed: int, checkpoint: Path | None, until: int | None
 ) -> Iterator[Step]:
     """The loop itself, for segmenters and classifiers alike."""
+    with frozen(task.frozen):
+        yield from _optimise(network, task, recipe, seed, checkpoint, until)
+
+
+def frozen_layers(net: SegmentationNet, recipe: Recipe) -> Sequence[nn.Module]:
+    """The layers of the backbone that the recipe leaves as they are."""
+    body = getattr(net.network, "body", None)
+    return body.layers_up_to(recipe.frozen) if isinstance(body, Body) else ()
+
+
+@contextmanager
+def frozen(layers: Sequence[nn.Module]) -> Iterator[None]:
+    """Their weights take no step: no gradient is worked out for them and for what comes before."""
+    held = [parameter for layer in layers for parameter in layer.parameters() if parameter.requires_grad]
+    try:
+        for parameter in held:
+            parameter.requires_grad_(False)
+        yield
+    finally:
+        for parameter in held:
+            parameter.requires_grad_(True)
+
+
+def _optimise(
+    network: nn.Module, task: Task, recipe: Recipe, seed: int, checkpoint: Path | None, until: int | None
+) -> Iterator[Step]:
     if recipe.channels_last:
         network.to(memory_format=torch.channels_last)
     optimiser = build_optimiser(network, recipe, pretrained=task.pretrained)
@@ -160,6 +191,8 @@ def optimise(
     )
     last = min(until or recipe.steps, recipe.steps)
     network.train()
+    for layer in task.frozen:
+        layer.eval()
     written = began = time.perf_counter()
     for step, passes in _grouped(task, recipe, seed=seed, first=done, last=last):
         set_rate(optimiser, rate_factor(step, recipe))
@@ -223,7 +256,7 @@ def _backward(network: nn.Module, task: Task, recipe: Recipe, x: Tensor, y: Tens
     if recipe.channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
     y = y.to(device, non_blocking=True)
-    with autocast(recipe.precision, device):
+    with autocast(recipe.precision, device), QuickDepthwise():
         outputs = network(x)
     outputs = outputs.float()
     loss = task.loss(outputs, y)
@@ -231,7 +264,7 @@ def _backward(network: nn.Module, task: Task, recipe: Recipe, x: Tensor, y: Tens
     mean = loss.item() / (max(task.targets(y), 1) if recipe.reduction == "sum" else 1)
     check_finite(mean, step)
     if task.watch:
-        task.watch.see(step, mean, outputs, y)
+        task.watch.see(step, outputs, y)
     return mean
 
 

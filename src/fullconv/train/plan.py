@@ -145,13 +145,14 @@ def plan_of(document: dict[str, Any], question: Question) -> Plan:
     """plan.json as the stages use it."""
     values = {decision["name"]: decision["value"] for decision in document["decisions"]}
     machine = {name: values[name] for name in ("precision", "channels_last", "workers")}
-    machine |= {name: values[name] for name in ("pretrained_rate", "stops_flat") if name in values}
+    machine |= {name: values[name] for name in ("pretrained_rate", "frozen", "stops_flat") if name in values}
     base = replace(recipe(question.recipe), **machine)
     if base.crop:
         weights = tuple(values["class_weights"])
         base = replace(base, crop=tuple(values["crop"]), batch=values["batch"], class_weights=weights)
         base = replace(base, class_aware=values["class_aware"], crop_class_weights=weights)
-    classifier = replace(recipe("modern"), **machine, batch=CLASSIFIER_BATCH, scale=(0.9, 1.8))
+    whole = {"loss": "softmax", "frozen": 0, "scale": (0.9, 1.8), "batch": CLASSIFIER_BATCH}
+    classifier = replace(recipe("modern"), **machine | whole)
     recipes = {stage: classifier if stage == "classifier" else for_stage(base, stage) for stage in question.stages}
     return Plan(
         {stage: replace(one, steps=values[f"{stage}.steps"]) for stage, one in recipes.items()},
@@ -249,6 +250,7 @@ def _random_start() -> list[Decision]:
         Decision(
             "pretrained_rate", 1.0, "nothing is pretrained: every layer learns at the full rate", found, FROM_PYTHON
         ),
+        Decision("frozen", 0, "nothing is pretrained: every layer learns", found, FROM_PYTHON),
         Decision("stops_flat", False, "from random weights training begins with guessing", found, FROM_PYTHON),
     ]
 

@@ -24,6 +24,7 @@ class Recipe:
         optimiser: "sgd" or "adamw".
         rate: learning rate of the fresh layers, for the loss as reduced by `reduction`.
         pretrained_rate: factor on it for layers that hold pretrained weights.
+        frozen: stride up to which the pretrained layers stay as they are; 0: all learn.
         bias_rate: factor on it for biases.
         momentum: of SGD.
         weight_decay: never on biases and normalisation.
@@ -50,6 +51,7 @@ class Recipe:
     optimiser: str
     rate: float
     pretrained_rate: float = 1.0
+    frozen: int = 0
     bias_rate: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -106,9 +108,11 @@ RECIPES = {
         optimiser="adamw",
         rate=2e-3,
         pretrained_rate=0.25,
+        frozen=4,
         weight_decay=1e-2,
         schedule="cosine",
         warm_up=0.03,
+        loss="softmax+lovasz",
         batch=8,
         crop=(320, 320),
         scale=(0.75, 1.75),

@@ -8,6 +8,7 @@ import math
 from collections import deque
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from fullconv.base.errors import TrainingError
@@ -30,7 +31,7 @@ def check_finite(loss: float, step: int) -> None:
 class Watch:
     """Looks at every step; judges once, after a third of the steps.
 
-    A loss no lower than guessing by class shares is flat; one class
+    A softmax loss no lower than that of guessing by class shares is flat, whatever loss the recipe has; one class
     everywhere, where the label maps hold others, is all-background.
     """
 
@@ -42,12 +43,11 @@ class Watch:
         self._judged = False
         self._seen: deque[tuple[float, Tensor, Tensor]] = deque(maxlen=SEEN_STEPS)
 
-    def see(self, step: int, loss: float, scores: Tensor, labels: Tensor) -> None:
+    def see(self, step: int, scores: Tensor, labels: Tensor) -> None:
         """Take one step in.
 
         Args:
             step: 1 .. steps.
-            loss: the mean loss a pixel.
             scores: (N, K, H, W) or (N, K).
             labels: (N, H, W) or (N,) class ids.
         Raises: TrainingError with the reason and what to try.
@@ -55,9 +55,11 @@ class Watch:
         if step <= self._judged_at - SEEN_STEPS or self._judged:
             return
         thin = (..., slice(None, None, SPARSE), slice(None, None, SPARSE)) if labels.ndim == 3 else (...,)
-        truth, guess = labels[thin].cpu(), scores.detach()[thin].argmax(1).cpu()
-        known = truth != self._void
-        self._seen.append((loss, self._count(truth[known]), self._count(guess[known])))
+        truth, thought = labels[thin].cpu(), scores.detach()[thin].cpu().float()
+        known, guess = truth != self._void, thought.argmax(1)
+        if known.any():
+            loss = F.cross_entropy(thought, truth, weight=self._weights, ignore_index=self._void)
+            self._seen.append((float(loss), self._count(truth[known]), self._count(guess[known])))
         if step >= self._judged_at and len(self._seen) == SEEN_STEPS:
             self._judge()
             self._judged = True
