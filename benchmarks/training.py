@@ -4,8 +4,9 @@ python benchmarks/training.py RUNS [SET/NETWORK ...]      e.g. camvid/sharp camv
 
 Needs segmentation-models-pytorch beside fullconv. For a quiet machine. Every network is trained by the loop of this
 package: the same crops, precision, optimiser, schedule and seed, at the rate that did best for it on a part of train
-(RATES, TRIAL_SECONDS each). Those of other libraries learn by the softmax loss, as their users would; `+lovasz` is the
-same network by our loss. RUNS keeps the counts of each photo of val. Writes benchmarks/results/training.json.
+(RATES, TRIAL_SECONDS each). Those of other libraries learn by the softmax loss, as their users would; `+recipe` is the
+same network by our loss and class offsets. RUNS keeps the counts of each photo of val. Writes
+benchmarks/results/training.json.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ THEIRS: dict[str, Callable[[int], nn.Module]] = {
     **{f"smp-{name}": partial(from_smp, name) for name in ("Unet", "FPN", "DeepLabV3Plus")},
     **{f"torchvision-{name}": partial(from_torchvision, name) for name in ("FCN", "LRASPP")},
 }
-OUR_LOSS = "+lovasz"
+OUR_RECIPE = "+recipe"
 
 
 def build(network: str, samples: SampleSet) -> SegmentationNet:
@@ -109,20 +110,19 @@ def build(network: str, samples: SampleSet) -> SegmentationNet:
     classifier = build_classifier(BACKBONE, weights="embedded")
     if network in OURS:
         return ours(OURS[network], samples, classifier)
-    made = THEIRS[network.removesuffix(OUR_LOSS)](samples.label_space.size)
+    made = THEIRS[network.removesuffix(OUR_RECIPE)](samples.label_space.size)
     return SegmentationNet(made, label_space=samples.label_space, preparation=classifier.preparation)
 
 
 def base_recipe(network: str, samples: SampleSet) -> Recipe:
     """The recipe `modern` as the plan fills it in; theirs with the plain loss and every layer learning."""
     seen = fingerprint(samples)
-    weights = tuple(planning.plan_balance([one.share for one in seen.classes]).value)
     crop = tuple(planning.plan_crop(seen).value)
-    aware = planning.CLASS_AWARE if weights else 0.0
-    how = replace(recipe("modern"), crop=crop, class_weights=weights, class_aware=aware, crop_class_weights=weights)
+    aware = planning.plan_class_aware([one.share for one in seen.classes]).value
+    how = replace(recipe("modern"), crop=crop, class_aware=aware)
     if network in OURS:
         return how
-    return replace(how, frozen=0, loss=how.loss if network.endswith(OUR_LOSS) else "softmax")
+    return how if network.endswith(OUR_RECIPE) else replace(how, loss="softmax", offsets="none")
 
 
 def train(net: SegmentationNet, train: tuple[Sample, ...], how: Recipe, folder: Path, seconds: float) -> dict[str, Any]:
@@ -161,6 +161,8 @@ def measured(runs: Path, name: str, network: str) -> dict[str, Any]:
     rate, trials = tuned(network, samples, how, folder)
     net = build(network, samples)
     took = train(net, samples.train, replace(how, rate=rate), folder, SECONDS)
+    if how.offsets == "fitted":
+        fc.fit_offsets(net, samples.train)
     scores = fc.evaluate(net, samples.val)
     write_counts(scores, folder / "counts.npz")
     low, high = scores.mean_iou_interval
@@ -176,7 +178,7 @@ def behind(scores: Scores, sharp: Path) -> dict[str, Any] | None:
 
 def main(runs: Path, asked: list[str]) -> None:
     keep_freed_memory()
-    networks = [*OURS, *THEIRS, *(name + OUR_LOSS for name in THEIRS)]
+    networks = [*OURS, *THEIRS, *(name + OUR_RECIPE for name in THEIRS)]
     cases = {f"{name}/{network}": partial(measured, runs, name, network) for name in SETS for network in networks}
     run("training", cases, asked)
 

@@ -69,7 +69,7 @@ def test_a_run_leaves_every_file_of_the_design(finished: tuple[fc.Asked, list[st
 def test_every_decision_has_rule_evidence_and_override(finished: tuple[fc.Asked, list[str]]) -> None:
     decisions = json.loads((finished[0].out / "plan.json").read_text())["decisions"]
     names = [decision["name"] for decision in decisions]
-    assert {"crop", "batch", "precision", "channels_last", "class_weights", "16s.steps"} <= set(names)
+    assert {"crop", "batch", "precision", "channels_last", "class_aware", "16s.steps"} <= set(names)
     assert all(decision[field] != "" for decision in decisions for field in ("value", "rule", "evidence", "override"))
     assert all(any(name in sentence for sentence in finished[1]) for name in names), "nothing is chosen in silence"
 

@@ -44,6 +44,7 @@ _STATIONS = {
     "recipe": "fullconv.train.recipe",
     "with_reduction": "fullconv.train.recipe",
     "training_steps": "fullconv.train.loop",
+    "fit_offsets": "fullconv.train.offsets",
     # measuring, use
     "evaluate": "fullconv.road",
     "compare": "fullconv.measure.compare",
@@ -85,6 +86,7 @@ if TYPE_CHECKING:
     from fullconv.road import Asked, evaluate, run
     from fullconv.train.classifier import classifier_steps
     from fullconv.train.loop import training_steps
+    from fullconv.train.offsets import fit_offsets
     from fullconv.train.recipe import recipe, with_reduction
 
 

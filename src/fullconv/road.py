@@ -52,6 +52,8 @@ from fullconv.train.benchmark import ROWS, measure_machine, peak_bytes
 from fullconv.train.classifier import Windows, classifier_steps
 from fullconv.train.clock import Clock
 from fullconv.train.loop import training_steps
+from fullconv.train.offsets import PHOTOS as OFFSET_PHOTOS
+from fullconv.train.offsets import fit_offsets
 from fullconv.train.plan import Plan, Question
 from fullconv.train.recipe import recipe
 from fullconv.train.stages import Replanning, Stage, Steps, seconds_spent, stage_steps
@@ -280,18 +282,19 @@ def _new_plan(this: Run, classifier: Classifier, seen: Fingerprint, question: Qu
     crop = tuple(planning.plan_crop(seen).value)
     measuring = measure_machine(net, crop=crop, recipe=recipe("modern"))
     rows = list(progress(measuring, what="measuring this machine", total=ROWS))
-    seconds = _seconds_to_measure(net, this.samples.val)
+    photos = len(this.samples.val) + min(OFFSET_PHOTOS, len(this.samples.train))
+    seconds = photos * _seconds_a_photo(net, this.samples.val)
     decisions = planning.make_plan(question, seen, rows, window=classifier.window, seconds_to_measure=seconds)
     return planning.to_json(question, decisions, rows, key=this.key)
 
 
-def _seconds_to_measure(net: SegmentationNet, val: Sequence[Sample]) -> float:
-    """Seconds to score all of val, by what a photo of the middle size takes."""
+def _seconds_a_photo(net: SegmentationNet, val: Sequence[Sample]) -> float:
+    """Seconds to score a photo of the middle size."""
     middle = sorted(val, key=lambda sample: sample.size[0] * sample.size[1])[len(val) // 2]
     evaluate(net, [middle])
     began = time.perf_counter()
     evaluate(net, [middle])
-    return (time.perf_counter() - began) * len(val)
+    return time.perf_counter() - began
 
 
 def _check_writable(out: Path) -> None:
@@ -406,6 +409,8 @@ def _stage(
     """Train and measure one stage; fall back to its start if that scores higher, and say so."""
     net = _build(name, this, classifier, converted, start)
     folder = _train(this, plan, name, partial(training_steps, net, this.samples.train, seed=this.asked.seed), clock)
+    if plan.recipes[name].offsets == "fitted":
+        _set_offsets(this, net, folder)
     scores = _measured(net, this.samples.val, folder)
     again = read_json(this.asked.out / "plan.json")["replanned"].get(name)
     low, high = scores.mean_iou_interval
@@ -472,6 +477,15 @@ def _replanning(this: Run, name: str, clock: Clock) -> Replanning:
 
     known = read_json(path)["replanned"].get(name, [])
     return Replanning(known, lambda spent: clock.seconds_left(name, spent=spent), keep)
+
+
+def _set_offsets(this: Run, net: SegmentationNet, folder: Path) -> None:
+    """What is added to the score of each class: fitted on train once, then read back."""
+    path, names = folder / "offsets.json", this.samples.label_space.names
+    if not path.exists():
+        fitted = fit_offsets(net, this.samples.train, seed=this.asked.seed)
+        write_json(path, dict(zip(names, fitted.tolist(), strict=True)))
+    net.offsets.copy_(torch.tensor([read_json(path)[name] for name in names]))
 
 
 def _measured(net: SegmentationNet, val: Sequence[Sample], folder: Path) -> Scores:

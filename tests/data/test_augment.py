@@ -68,14 +68,14 @@ def test_class_aware_crops_hold_the_rare_class() -> None:
     labels = np.zeros((200, 300), np.uint8)
     labels[150:160, 250:262] = 1
     photo = np.zeros((200, 300, 3), np.uint8)
-    how = Augmentation(crop=(48, 48), class_aware=1.0, class_weights=(0.0, 1.0))
+    how = Augmentation(crop=(48, 48), class_aware=1.0)
     held = [bool((augment(photo, labels, how, void=255, rng=seeds.rng(s))[1] == 1).any()) for s in range(30)]
     blind = [
         bool((augment(photo, labels, Augmentation(crop=(48, 48)), void=255, rng=seeds.rng(s))[1] == 1).any())
         for s in range(30)
     ]
-    assert all(held)
-    assert not all(blind)
+    assert sum(held) > 10  # one draw in two is for the rare class
+    assert sum(blind) < 5
 
 
 def test_labels_past_255_survive() -> None:

@@ -121,3 +121,33 @@ def test_a_correction_at_stride_2_and_none_without_such_a_map() -> None:
     assert fine.head.first == 1
     assert coarse.head.first == 0
     assert coarse.head.taps[0].stride == 4
+
+
+@pytest.mark.parametrize(
+    "name", ["alexnet", "resnet18", "mobilenet_v3_large", "efficientnet_lite0", "vgg16", "convnext_tiny"]
+)
+@pytest.mark.parametrize("size", [(64, 96), (65, 98), (33, 70)])
+def test_cells_are_the_scores_of_their_pixels(name: str, size: tuple[int, int]) -> None:
+    net = sharp_on(name).eval()
+    nn.init.normal_(net.network.head.score.weight)
+    net.offsets.fill_(0.5)
+    photos = torch.randn(1, 3, *size)
+    with torch.no_grad():
+        cells, whole = net.cells(photos), net(photos) - 0.5
+    own = cells.of(torch.arange(size[0] * size[1]).view(1, *size))  # the pixel that each cell says it is of
+    assert own.shape[1:] == cells.scores.shape[2:]
+    assert torch.allclose(cells.scores.flatten(2), whole.flatten(2)[:, :, own.flatten()], atol=1e-4)
+    assert (cells.stride > 1) == (name not in ("vgg16", "convnext_tiny")), "there no cell's centre is a pixel"
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "vgg16"])
+def test_training_on_cells_moves_every_weight_that_training_on_pixels_moves(name: str) -> None:
+    net = sharp_on(name).train()
+    photos = torch.randn(2, 3, 64, 64)
+    moved = []
+    for scores in (net(photos), net.cells(photos).scores):
+        net.zero_grad()
+        scores.square().mean().backward()
+        moved.append({n for n, p in net.named_parameters() if p.grad is not None and p.grad.any()})
+    assert moved[0] == moved[1]
+    assert moved[0]

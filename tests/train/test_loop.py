@@ -18,6 +18,9 @@ from torch import Tensor
 from fullconv.base.errors import TrainingError, UnreadableImage
 from fullconv.data.read import read_samples
 from fullconv.data.samples import SampleSet
+from fullconv.nets.classifiers import build_classifier
+from fullconv.nets.sharp import sharp
+from fullconv.nets.surgery import convolutionalize
 from fullconv.train import loop
 from fullconv.train.checkpoint import checkpoint_step
 from fullconv.train.loop import training_steps
@@ -196,3 +199,31 @@ def test_a_photo_that_vanishes_is_said_in_the_form_of_every_error(scenes: Sample
     how = replace(recipe("modern"), steps=2, batch=2, crop=(32, 32), precision="fp32", workers=workers)
     with pytest.raises(UnreadableImage, match=r"gone\.png is not there"):
         list(training_steps(tiny_net(scenes.label_space), gone, recipe=how))
+
+
+def test_frozen_layers_stay_and_all_others_learn(scenes: SampleSet) -> None:
+    classifier = build_classifier("embedded:efficientnet_lite0", weights="none")
+    converted = convolutionalize(classifier.network, 64)  # with its normalisation, whose statistics must stay too
+    net = sharp(converted, label_space=scenes.label_space, preparation=classifier.preparation)
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    for _ in training_steps(net, scenes.train, recipe=replace(SHORT, steps=2, frozen=4, ema=0.0, stops_flat=False)):
+        pass
+    after = net.state_dict()
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    body = "network.body.network."
+    early = ("conv_stem", "bn1", "blocks.0.", "blocks.1.", "blocks.2.0.conv_pw.", "blocks.2.0.bn1.")  # up to stride 4
+    assert {name for name in before if name.startswith(tuple(body + start for start in early))} <= same
+    assert f"{body}blocks.2.0.conv_dw.weight" not in same
+    assert not {name for name in same if name.startswith(body + "blocks.6") and "tracked" not in name}
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_a_run_that_is_left_gives_the_frozen_layers_back(scenes: SampleSet) -> None:
+    classifier = build_classifier("embedded:efficientnet_lite0", weights="none")
+    converted = convolutionalize(classifier.network, 64)
+    net = sharp(converted, label_space=scenes.label_space, preparation=classifier.preparation)
+    steps = training_steps(net, scenes.train, recipe=replace(SHORT, frozen=4))
+    next(steps)
+    assert not all(parameter.requires_grad for parameter in net.parameters())
+    steps.close()  # type: ignore[attr-defined]
+    assert all(parameter.requires_grad for parameter in net.parameters())

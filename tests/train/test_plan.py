@@ -14,7 +14,7 @@ from fullconv.train.plan import (
     Question,
     make_plan,
     plan_again,
-    plan_balance,
+    plan_class_aware,
     plan_crop,
     plan_of,
     plan_seconds,
@@ -61,15 +61,9 @@ def test_the_crop_is_the_largest_multiple_of_32_that_most_photos_hold(short: int
     assert plan_crop(seen((((short, 500), 3), ((4000, 4000), 2)))).value == [crop, crop]
 
 
-def test_balanced_classes_get_no_weights() -> None:
-    assert plan_balance([0.6, 0.4]).value == []
-
-
-def test_rare_classes_weigh_more_and_the_mean_is_one() -> None:
-    weights = plan_balance([0.9, 0.09, 0.01, 0.0]).value
-    assert weights[0] < weights[1] < weights[2]
-    assert weights[3] == 0.0
-    assert sum(weights) / 3 == pytest.approx(1.0, abs=1e-3)
+@pytest.mark.parametrize(("shares", "aware"), [([0.6, 0.4], 0.0), ([0.9, 0.09, 0.01, 0.0], 0.2)])
+def test_crops_look_for_classes_where_some_are_rare(shares: list[float], aware: float) -> None:
+    assert plan_class_aware(shares).value == aware
 
 
 def test_the_fastest_combination_is_chosen() -> None:

@@ -27,8 +27,7 @@ class Augmentation:
         aspect: range of width stretch over height stretch, likewise.
         mirror: share of crops that are mirrored left to right.
         colour: strength of the change of brightness, contrast and saturation (0 none, 0.3 usual).
-        class_aware: share of crops laid over a pixel of a class drawn by `class_weights`.
-        class_weights: one weight a class for that draw; empty: all alike.
+        class_aware: share of crops laid over a pixel of a class that is drawn from those of the photo, all alike.
     """
 
     crop: tuple[int, int]
@@ -37,7 +36,6 @@ class Augmentation:
     mirror: float = 0.5
     colour: float = 0.0
     class_aware: float = 0.0
-    class_weights: tuple[float, ...] = ()
 
 
 def augment(
@@ -117,8 +115,7 @@ def _pixel_of_a_class(
     present = np.flatnonzero(counts)
     if len(present) == 0:
         return None
-    weights = np.asarray(how.class_weights)[present] if how.class_weights else np.ones(len(present))
-    chosen = int(rng.choice(present, p=weights / weights.sum()))
+    chosen = int(rng.choice(present))
     places = np.flatnonzero(labels.ravel()[::step] == chosen) * step
     row, column = divmod(int(places[rng.integers(len(places))]), labels.shape[1])
     return row, column

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from fullconv.base.errors import BundleError, SizeMismatch
@@ -28,6 +30,23 @@ HEADS = {
 }
 
 
+@dataclass(frozen=True)
+class Cells:
+    """Scores of some of the pixels: cell (i, j) is that of pixel (offset[0] + stride * i, offset[1] + stride * j).
+
+    scores: (N, K, h, w).
+    """
+
+    scores: Tensor
+    stride: int
+    offset: tuple[int, int]
+
+    def of(self, labels: Tensor) -> Tensor:
+        """(N, h, w) of the (N, H, W) label maps: what the cells are to say."""
+        rows, columns = self.scores.shape[2:]
+        return labels[:, self.offset[0] :: self.stride, self.offset[1] :: self.stride][:, :rows, :columns]
+
+
 class SegmentationNet(nn.Module):
     """Full-size scores for photos of any size.
 
@@ -38,7 +57,11 @@ class SegmentationNet(nn.Module):
         preparation: what turns a photo of 8 bits into the network's input.
         architecture: what `build_from` makes the network anew from (see `architecture_of`); None for a network that
             no builder of ours knows.
+
+    `offsets`, (K,), is added to the scores in evaluation mode: zero until train.offsets fits it.
     """
+
+    offsets: Tensor
 
     def __init__(
         self,
@@ -53,6 +76,7 @@ class SegmentationNet(nn.Module):
         self.label_space = label_space
         self.preparation = preparation
         self.architecture = None if architecture is None else dict(architecture)
+        self.register_buffer("offsets", torch.zeros(label_space.size))
 
     def forward(self, photos: Tensor) -> Tensor:
         """(N, 3, H, W) float prepared photos -> (N, K, H, W) scores. Raises: SizeMismatch for another shape."""
@@ -63,7 +87,14 @@ class SegmentationNet(nn.Module):
                 "prepare the photo first: net.preparation.prepare(photo)[None]",
             )
         scores: Tensor = self.network(photos)
-        return scores
+        return scores if self.training else scores + self.offsets[:, None, None]
+
+    def cells(self, photos: Tensor) -> Cells:
+        """As `forward`, but only as fine as the network works: what it brings to full size without learning is left
+        out. Training on these is training on every pixel whose score is not a mean of its neighbours', at less cost.
+        """
+        made = self.network.cells(photos) if hasattr(self.network, "cells") else None  # type: ignore[operator]
+        return Cells(self(photos), 1, (0, 0)) if made is None else made
 
     def parameter_groups(self) -> dict[str, list[str]]:
         """Names of the parameters that came from the classifier ("pretrained") and of the new ones ("fresh")."""

@@ -22,7 +22,7 @@ from fullconv.base.errors import GeometryError
 from fullconv.labels.space import LabelSpace
 from fullconv.nets.body import Body, Tap, body_of
 from fullconv.nets.preparation import Preparation
-from fullconv.nets.segmentation import SegmentationNet, architecture_of
+from fullconv.nets.segmentation import Cells, SegmentationNet, architecture_of
 from fullconv.nets.surgery import Convolutional
 
 STRIDES = (2, 4, 8, 16, 32)
@@ -150,6 +150,10 @@ class SharpHead(nn.Module):
 
     def forward(self, features: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
         """(N, C_i, h_i, w_i) each, finest first, and the photo's padded (H, W), to (N, K, H, W) scores."""
+        return self._to(self.cells(features), 0, 1, (Fraction(0), Fraction(0)), size)
+
+    def cells(self, features: Sequence[Tensor]) -> Tensor:
+        """The scores at the stride of the finest tap: (N, K, h_0, w_0)."""
         last = len(self.taps) - 1
         y = self.context(self._lateral(last, features))
         for i in range(last - 1, self.first - 1, -1):
@@ -157,11 +161,11 @@ class SharpHead(nn.Module):
             if i > self.first:
                 y = self.blocks[i - self.first - 1](y)
         y = self.smooth(y)
-        scores = self.score(y)
+        scores: Tensor = self.score(y)
         if self.first:
             beside = self._onto(0, self.narrow(y), features) + self.fine(features[0])
             scores = self._onto(0, scores, features) + self.correct(self.detail(beside))
-        return self._to(scores, 0, 1, (Fraction(0), Fraction(0)), size)
+        return scores
 
     def _lateral(self, i: int, features: Sequence[Tensor]) -> Tensor:
         return self.laterals[i - self.first](features[i])  # type: ignore[no-any-return]
@@ -188,10 +192,26 @@ class Sharp(nn.Module):
         back.
         """
         height, width = photos.shape[2:]
-        coarsest = self.head.taps[-1].stride
-        padded = F.pad(photos, (0, -width % coarsest, 0, -height % coarsest))
+        padded = self._padded(photos)
         scores: Tensor = self.head(self.body(padded), padded.shape[2:])
         return scores[:, :, :height, :width]
+
+    def cells(self, photos: Tensor) -> Cells | None:
+        """The scores before the last enlargement, which learns nothing; None where no cell's centre is a pixel."""
+        finest = self.head.taps[0]
+        if any(part.denominator != 1 for part in finest.offset):
+            return None
+        top, left = (int(part) for part in finest.offset)
+        rows, columns = (
+            max(0, -(-(length - first) // finest.stride))
+            for length, first in zip(photos.shape[2:], (top, left), strict=True)
+        )
+        scores = self.head.cells(self.body(self._padded(photos)))
+        return Cells(scores[:, :, :rows, :columns], finest.stride, (top, left))
+
+    def _padded(self, photos: Tensor) -> Tensor:
+        coarsest = self.head.taps[-1].stride
+        return F.pad(photos, (0, -photos.shape[3] % coarsest, 0, -photos.shape[2] % coarsest))
 
 
 def sharp(

@@ -48,7 +48,7 @@ def _in_turns(net: SegmentationNet, settings: Sequence[Recipe], crop: tuple[int,
     """The fastest of ROUNDS steps of each setting, each right after one of its own that is not timed: the first step
     in another layout is slower.
     """
-    rounds = [[[_step(net, how, crop) for _ in range(2)][1] for how in settings] for _ in range(ROUNDS)]
+    rounds = [[[one_step(net, how, crop) for _ in range(2)][1] for how in settings] for _ in range(ROUNDS)]
     rows = []
     for how, steps in zip(settings, zip(*rounds, strict=True), strict=True):
         least, kept = min(steps)
@@ -57,7 +57,7 @@ def _in_turns(net: SegmentationNet, settings: Sequence[Recipe], crop: tuple[int,
     return rows
 
 
-def _step(net: SegmentationNet, how: Recipe, crop: tuple[int, int]) -> tuple[float, int]:
+def one_step(net: SegmentationNet, how: Recipe, crop: tuple[int, int]) -> tuple[float, int]:
     """Seconds of one training step, and the bytes that it keeps for the backward pass."""
     layout = torch.channels_last if how.channels_last else torch.contiguous_format
     net.to(memory_format=layout).train()
@@ -75,8 +75,8 @@ def _step(net: SegmentationNet, how: Recipe, crop: tuple[int, int]) -> tuple[flo
     optimiser.zero_grad(set_to_none=True)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         with autocast(how.precision, device), QuickDepthwise():
-            scores = net(x)
-        y = torch.zeros((how.batch, *scores.shape[2:]), dtype=torch.long, device=device)
+            scores = net.cells(x).scores
+        y = torch.randint(scores.shape[1], (how.batch, *scores.shape[2:]), device=device)
         loss = LOSSES[how.loss](scores.float(), y, void=net.label_space.void, weights=None, reduction=how.reduction)
         loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()

@@ -111,6 +111,7 @@ def classifier_steps(
     task = Task(
         source=source,
         preparation=classifier.preparation,
+        answers=lambda photos, targets: (classifier.network(photos), targets),
         loss=F.cross_entropy if labelled else F.binary_cross_entropy_with_logits,
         targets=len,
         watch=Watch(steps=recipe.steps, classes=classes, void=NO_VOID, weights=None)

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ class Task:
     Attributes:
         source: items by (epoch, index).
         preparation: brings uint8 photos to what the network takes.
+        answers: (prepared photos, targets) -> what the network says, and the targets of what it says.
         loss: (outputs, targets) -> the loss as the recipe reduces it.
         targets: (targets) -> how many pixels or labels count in this batch.
         watch: judges the run; None where its questions make no sense (several labels an image, random weights).
@@ -84,6 +86,7 @@ class Task:
 
     source: Source
     preparation: Preparation
+    answers: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
     loss: Callable[[Tensor, Tensor], Tensor]
     targets: Callable[[Tensor], int]
     watch: Watch | None
@@ -130,11 +133,11 @@ def _segmentation_task(net: SegmentationNet, samples: tuple[Sample, ...], recipe
         mirror=recipe.mirror,
         colour=recipe.colour,
         class_aware=recipe.class_aware,
-        class_weights=recipe.crop_class_weights,
     )
     return Task(
         source=Crops(samples, how, seed=seed) if recipe.crop else WholePhotos(samples, how, seed=seed),
         preparation=net.preparation,
+        answers=partial(_on_cells, net),
         loss=lambda scores, labels: LOSSES[recipe.loss](
             scores,
             labels,
@@ -149,6 +152,11 @@ def _segmentation_task(net: SegmentationNet, samples: tuple[Sample, ...], recipe
         pretrained=frozenset(net.parameter_groups()["pretrained"]),
         frozen=frozen_layers(net, recipe),
     )
+
+
+def _on_cells(net: SegmentationNet, photos: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    cells = net.cells(photos)
+    return cells.scores, cells.of(labels)
 
 
 def optimise(
@@ -257,7 +265,7 @@ def _backward(network: nn.Module, task: Task, recipe: Recipe, x: Tensor, y: Tens
         x = x.contiguous(memory_format=torch.channels_last)
     y = y.to(device, non_blocking=True)
     with autocast(recipe.precision, device), QuickDepthwise():
-        outputs = network(x)
+        outputs, y = task.answers(x, y)
     outputs = outputs.float()
     loss = task.loss(outputs, y)
     (loss / recipe.accumulate).backward()  # type: ignore[no-untyped-call]

@@ -25,8 +25,7 @@ CLEARLY = 1.05  # bf16 over fp32: less is within what timing tells
 STALL = 3.0  # a step counts at most so many times the median: one stall says nothing of the rest
 REPORT_SECONDS = 12.0
 KEPT_FREE = 0.01  # share of the minutes that no step is planned into
-UNBALANCED = 10.0  # largest over smallest share of pixels from which classes are balanced
-BALANCE = 0.2  # power of 1 / share in the loss: 1 lets rare classes spread, 0 forgets them; docs/log.md
+UNBALANCED = 10.0  # largest over smallest share of pixels from which crops look for classes
 CLASS_AWARE = 0.2  # a guess between 0 and 0.5, not compared at equal steps yet: docs/log.md
 DATA_SHARE = 0.1  # of a step's time, for cutting and varying the crops: planned again on the way
 STAGE_SHARES = {"32s": 0.5, "16s": 0.25, "8s": 0.25, "4s": 0.2}
@@ -129,16 +128,16 @@ def make_plan(
         seen: the training samples in numbers.
         rows: of `measure_machine`, at `plan_crop`'s crop.
         window: the classifier's.
-        seconds_to_measure: for all photos of val, once.
+        seconds_to_measure: for all photos of val, and those of train that the class offsets are fitted on, once.
     """
-    crop, balance = plan_crop(seen), plan_balance([one.share for one in seen.classes])
+    crop, aware = plan_crop(seen), plan_class_aware([one.share for one in seen.classes])
     machine = plan_machine(rows, recipe("modern"))
     batch = next(one.value for one in machine if one.name == "batch")
     reserve = _reserve(question, seconds_to_measure)
     speed = next(row.images_per_second for row in rows[len(COMBINATIONS) :] if row.batch == batch)
     steps = _steps(question, seen, crop.value, batch, speed, window, reserve.value)
     start = _random_start() if question.weights == "none" else []
-    return [crop, balance, _class_aware(balance.value), *machine, _workers(question), *start, reserve, *steps]
+    return [crop, aware, *machine, _workers(question), *start, reserve, *steps]
 
 
 def plan_of(document: dict[str, Any], question: Question) -> Plan:
@@ -148,10 +147,8 @@ def plan_of(document: dict[str, Any], question: Question) -> Plan:
     machine |= {name: values[name] for name in ("pretrained_rate", "frozen", "stops_flat") if name in values}
     base = replace(recipe(question.recipe), **machine)
     if base.crop:
-        weights = tuple(values["class_weights"])
-        base = replace(base, crop=tuple(values["crop"]), batch=values["batch"], class_weights=weights)
-        base = replace(base, class_aware=values["class_aware"], crop_class_weights=weights)
-    whole = {"loss": "softmax", "frozen": 0, "scale": (0.9, 1.8), "batch": CLASSIFIER_BATCH}
+        base = replace(base, crop=tuple(values["crop"]), batch=values["batch"], class_aware=values["class_aware"])
+    whole = {"loss": "softmax", "frozen": 0, "offsets": "none", "scale": (0.9, 1.8), "batch": CLASSIFIER_BATCH}
     classifier = replace(recipe("modern"), **machine | whole)
     recipes = {stage: classifier if stage == "classifier" else for_stage(base, stage) for stage in question.stages}
     return Plan(
@@ -174,21 +171,16 @@ def plan_crop(fingerprint: Fingerprint) -> Decision:
     )
 
 
-def plan_balance(shares: Sequence[float]) -> Decision:
-    """Class weights of the loss: (1 / share)^BALANCE, mean 1, where classes are unbalanced; else none."""
+def plan_class_aware(shares: Sequence[float]) -> Decision:
+    """A share of the crops is laid over a class drawn from those of the photo where classes are unbalanced."""
     present = [share for share in shares if share > 0]
     ratio = max(present) / min(present)
-    weights: list[float] = []
-    if ratio > UNBALANCED:
-        raw = [(1 / share) ** BALANCE if share > 0 else 0.0 for share in shares]
-        mean = sum(raw) / len(present)
-        weights = [round(weight / mean, 4) for weight in raw]
     return Decision(
-        "class_weights",
-        weights,
+        "class_aware",
+        CLASS_AWARE if ratio > UNBALANCED else 0.0,
         (
-            f"(1 / share of pixels)^{BALANCE}, mean 1, if the largest class has over {UNBALANCED:.0f} times the "
-            "pixels of the smallest"
+            f"{CLASS_AWARE:.0%} of the crops are laid over a class of the photo, rare ones as often as large ones, if "
+            f"the largest class has over {UNBALANCED:.0f} times the pixels of the smallest"
         ),
         f"the largest class has {ratio:.0f} times the pixels of the smallest",
         FROM_PYTHON,
@@ -255,17 +247,6 @@ def _random_start() -> list[Decision]:
     ]
 
 
-def _class_aware(weights: Sequence[float]) -> Decision:
-    found = "class weights are used" if weights else "classes are even enough: no class weights"
-    return Decision(
-        "class_aware",
-        CLASS_AWARE if weights else 0.0,
-        f"{CLASS_AWARE:.0%} of the crops are laid over a rare class where classes are weighted",
-        found,
-        FROM_PYTHON,
-    )
-
-
 def _workers(question: Question) -> Decision:
     return Decision(
         "workers",
@@ -284,7 +265,7 @@ def _reserve(question: Question, seconds_to_measure: float) -> Decision:
     return Decision(
         "reserve",
         round(measured * seconds_to_measure + REPORT_SECONDS, 1),
-        f"seconds kept for measuring every stage on val, and {REPORT_SECONDS:.0f} for the rest",
+        f"seconds kept for fitting class offsets and measuring every stage, and {REPORT_SECONDS:.0f} for the rest",
         f"{seconds_to_measure:.0f} s to measure once, {measured} stages",
         "fewer val samples",
     )

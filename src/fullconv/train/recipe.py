@@ -4,7 +4,8 @@ paper              Long, Shelhamer, Darrell 2015, 4.3, and the authors' solvers:
                    0.99, summed loss, rate 1e-10 (32s), 1e-12 (16s), 1e-14 (8s), weight decay 5e-4, biases at twice
                    the rate without decay.
 paper-accumulated  the older way: 20 photos accumulated, momentum 0.9, mean loss, rate 1e-4.
-modern             AdamW, warm-up and cosine, crops, bf16 where faster, running mean of the weights.
+modern             AdamW, warm-up and cosine, crops, bf16 where faster, running mean of the weights, early layers left
+                   as they are, Lovasz-softmax beside the softmax loss, class offsets fitted at the end.
 """
 
 from __future__ import annotations
@@ -37,9 +38,10 @@ class Recipe:
         accumulate: forward passes a step.
         steps: optimiser steps.
         crop: (height, width) of the training crops, or None for whole photos.
-        scale, aspect, mirror, colour, class_aware, crop_class_weights: see data.augment.Augmentation.
+        scale, aspect, mirror, colour, class_aware: see data.augment.Augmentation.
         ema: decay of the running mean of the weights; 0 for none.
         clip: largest norm of the gradient; 0 for none.
+        offsets: "none", or "fitted": constants on the class scores for the best mean IoU on train (train.offsets).
         precision: "fp32" or "bf16" (autocast).
         channels_last: memory layout of photos and weights.
         workers: processes that make batches ahead.
@@ -69,9 +71,9 @@ class Recipe:
     mirror: float = 0.5
     colour: float = 0.0
     class_aware: float = 0.0
-    crop_class_weights: tuple[float, ...] = ()
     ema: float = 0.0
     clip: float = 0.0
+    offsets: str = "none"
     precision: str = "fp32"
     channels_last: bool = False
     workers: int = 1
@@ -120,6 +122,7 @@ RECIPES = {
         colour=0.3,
         ema=0.998,
         clip=5.0,
+        offsets="fitted",
         precision="bf16",
         channels_last=True,
     ),
