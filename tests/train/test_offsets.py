@@ -30,9 +30,9 @@ def test_every_candidate_has_the_mean_iou_of_a_plain_count(k: int) -> None:
 def test_a_rare_class_that_is_seen_but_not_called_is_called() -> None:
     torch.manual_seed(0)
     labels = (torch.rand(4000) < 0.05).long()
-    scores = torch.stack([torch.zeros(4000), -1.5 + 2 * labels + 0.5 * torch.randn(4000)], 1)
+    scores = torch.stack([torch.zeros(4000), -2.5 + 2 * labels + 0.5 * torch.randn(4000)], 1)
     offsets = best_offsets(scores, labels)
-    assert mean_iou(scores + offsets, labels) > mean_iou(scores, labels) + 0.02
+    assert mean_iou(scores + offsets, labels) > mean_iou(scores, labels) + 0.2
     assert offsets.abs().max() <= LARGEST
 
 

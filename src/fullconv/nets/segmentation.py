@@ -94,7 +94,7 @@ class SegmentationNet(nn.Module):
         out. Training on these is training on every pixel whose score is not a mean of its neighbours', at less cost.
         """
         made = self.network.cells(photos) if hasattr(self.network, "cells") else None  # type: ignore[operator]
-        return Cells(self(photos), 1, (0, 0)) if made is None else made
+        return Cells(self.network(photos), 1, (0, 0)) if made is None else made
 
     def parameter_groups(self) -> dict[str, list[str]]:
         """Names of the parameters that came from the classifier ("pretrained") and of the new ones ("fresh")."""
