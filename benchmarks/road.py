@@ -34,6 +34,7 @@ FOLDERS = ["--classifier-data", "animals-classification"]
 CASES = {
     "demo": ["demo"],
     "camvid-sharp": ["run", "camvid", "--minutes", "20"],
+    "camvid-5-minutes": ["run", "camvid", "--minutes", "5"],
     "camvid-8s": ["run", "camvid", "--minutes", "20", "--head", "8s"],
     "voc-animals": ["run", *ANIMALS, *FOLDERS],
     "voc-animals-random": ["run", *ANIMALS, *FOLDERS, "--weights", "none"],
