@@ -115,14 +115,12 @@ def build(network: str, samples: SampleSet) -> SegmentationNet:
 
 
 def base_recipe(network: str, samples: SampleSet) -> Recipe:
-    """The recipe `modern` as the plan fills it in; theirs with the plain loss and every layer learning."""
+    """The recipe `modern` as the plan fills it in; theirs with the plain loss and the likeliest class."""
     seen = fingerprint(samples)
     crop = tuple(planning.plan_crop(seen).value)
     aware = planning.plan_class_aware([one.share for one in seen.classes]).value
     how = replace(recipe("modern"), crop=crop, class_aware=aware)
-    if network in OURS:
-        return how
-    return how if network.endswith(OUR_RECIPE) else replace(how, loss="softmax", offsets="none")
+    return replace(how, loss="softmax", offsets="none") if network in THEIRS else how
 
 
 def train(net: SegmentationNet, train: tuple[Sample, ...], how: Recipe, folder: Path, seconds: float) -> dict[str, Any]:
