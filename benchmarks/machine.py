@@ -16,30 +16,29 @@ from typing import Any
 import torch
 from road import DATA
 from rows import run
+from training import build
 
 import fullconv as fc
 from fullconv.base.memory import keep_freed_memory
 from fullconv.data.samples import SampleSet
-from fullconv.nets.classifiers import build_classifier
 from fullconv.nets.segmentation import SegmentationNet
 from fullconv.train.benchmark import measure_machine, one_step
 from fullconv.train.loop import frozen, frozen_layers
+from fullconv.train.optimiser import build_optimiser
 from fullconv.train.plan import COMBINATIONS, plan_machine
 from fullconv.train.recipe import recipe
 
 CROP = (320, 320)
 BATCHES = (4, 8, 16)
 THREADS = (1, 2)
-ROUNDS = 5
+ROUNDS = 3
 PACE_STEPS = 60
 Setting = tuple[tuple[str, bool], int, int]
 
 
 def sharp_net() -> tuple[SampleSet, SegmentationNet]:
     samples = fc.read_samples(DATA / "camvid")
-    classifier = build_classifier("embedded:efficientnet_lite0", weights="embedded")
-    converted = fc.convolutionalize(classifier.network, classifier.window, norms="folded")
-    return samples, fc.sharp(converted, label_space=samples.label_space, preparation=classifier.preparation)
+    return samples, build("sharp", samples)
 
 
 def choice() -> dict[str, Any]:
@@ -77,12 +76,13 @@ def pace() -> dict[str, Any]:
     samples, net = sharp_net()
     planned = plan_machine(list(measure_machine(net, crop=CROP, recipe=recipe("modern"))), recipe("modern"))
     how = replace(recipe("modern"), crop=CROP, **{one.name: one.value for one in planned}, steps=PACE_STEPS)
+    optimiser = build_optimiser(net, how, pretrained=frozenset())
     in_memory, in_run = [], []
     for step in fc.training_steps(net, samples.train, recipe=how):
         in_run.append(step.seconds)
         if step.step % 2:  # in turns: what a neighbour does slows both alike
             with frozen(frozen_layers(net, how)):
-                in_memory.append(one_step(net, how, CROP)[0])
+                in_memory.append(one_step(net, how, CROP, optimiser)[0])
     runs, kept = (sorted(seconds)[len(seconds) // 2] for seconds in (in_run[5:], in_memory[5:]))
     return {
         "batch": how.batch,

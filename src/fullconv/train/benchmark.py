@@ -57,13 +57,18 @@ def _in_turns(net: SegmentationNet, settings: Sequence[Recipe], crop: tuple[int,
     return rows
 
 
-def one_step(net: SegmentationNet, how: Recipe, crop: tuple[int, int]) -> tuple[float, int]:
-    """Seconds of one training step, and the bytes that it keeps for the backward pass."""
+def one_step(
+    net: SegmentationNet, how: Recipe, crop: tuple[int, int], optimiser: torch.optim.Optimizer | None = None
+) -> tuple[float, int]:
+    """Seconds of one training step, and the bytes that it keeps for the backward pass.
+
+    `optimiser` is one that has made steps in this layout; else a new one, which lays out its state in this step.
+    """
     layout = torch.channels_last if how.channels_last else torch.contiguous_format
     net.to(memory_format=layout).train()
     device = next(net.parameters()).device
     x = torch.randn((how.batch, 3, *crop), device=device).contiguous(memory_format=layout)
-    optimiser = build_optimiser(net, how, pretrained=frozenset())
+    optimiser = optimiser or build_optimiser(net, how, pretrained=frozenset())
     kept = 0
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
