@@ -7,6 +7,7 @@ import os
 import random
 import time
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -226,4 +227,18 @@ def test_a_run_that_is_left_gives_the_frozen_layers_back(scenes: SampleSet) -> N
     next(steps)
     assert not all(parameter.requires_grad for parameter in net.parameters())
     steps.close()  # type: ignore[attr-defined]
+    assert all(parameter.requires_grad for parameter in net.parameters())
+
+
+def test_the_head_learns_first_and_then_all(scenes: SampleSet) -> None:
+    how = replace(SHORT, steps=8, head_first=0.5, ema=0.0, stops_flat=False)
+    net = tiny_net(scenes.label_space)
+    body, score = net.network.body[0].weight, net.network.score.weight  # type: ignore[union-attr,index]
+    moved = []
+    for _ in training_steps(net, scenes.train, recipe=how):
+        moved.append((body.detach().clone(), score.detach().clone()))
+    starts = tiny_net(scenes.label_space).network.body[0].weight  # type: ignore[union-attr,index]
+    assert all(torch.equal(body, starts) for body, _ in moved[:4])
+    assert not any(torch.equal(body, starts) for body, _ in moved[4:])
+    assert not any(torch.equal(one[1], after[1]) for one, after in pairwise(moved[:4]))
     assert all(parameter.requires_grad for parameter in net.parameters())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,7 +18,16 @@ from fullconv.train.loop import training_steps
 from fullconv.train.recipe import recipe
 from fullconv.train.stages import Replanning, Stage, stage_steps
 
-HOW = replace(recipe("modern"), steps=60, batch=2, crop=(32, 32), precision="fp32", workers=0, stops_flat=False)
+HOW = replace(
+    recipe("modern"),
+    steps=60,
+    batch=2,
+    crop=(32, 32),
+    precision="fp32",
+    workers=0,
+    stops_flat=False,
+    head_first=0.0,
+)
 
 
 def stage(folder: Path, *, key: str = "k", planned_again: bool = True) -> Stage:
@@ -102,3 +112,19 @@ def test_a_short_stage_is_planned_again_only_after_steps_that_tell(
     done = list(stage_steps(one, steps_of(scenes, tiny_net(scenes.label_space))))  # type: ignore[arg-type]
     assert [again["after"] for again in kept] == after
     assert len(done) == (after[-1] + 1 if after else steps)
+
+
+def test_the_quick_steps_of_the_head_alone_do_not_count_for_the_pace(
+    scenes: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, int]] = []
+
+    def planned(done: int, seconds: Sequence[float], left: float) -> int:
+        seen.append((done, len(seconds)))
+        return 40
+
+    monkeypatch.setattr("fullconv.train.stages.plan_again", planned)
+    given = Replanning([], lambda spent: 1e9, lambda again: None)
+    one = Stage("32s", tmp_path / "32s", "k", replace(HOW, steps=40, head_first=0.5), given)
+    list(stage_steps(one, steps_of(scenes, tiny_net(scenes.label_space))))  # type: ignore[arg-type]
+    assert seen == [(22, 2), (30, 8)]

@@ -31,7 +31,7 @@ from fullconv.train.checkpoint import read_checkpoint, write_checkpoint
 from fullconv.train.depthwise import QuickDepthwise
 from fullconv.train.losses import LOSSES
 from fullconv.train.optimiser import build_optimiser, rate_factor, set_rate
-from fullconv.train.recipe import Recipe
+from fullconv.train.recipe import Recipe, head_first_steps
 from fullconv.train.watch import Watch, check_finite
 
 SECONDS_BETWEEN_CHECKPOINTS = 45.0
@@ -173,10 +173,15 @@ def frozen_layers(net: SegmentationNet, recipe: Recipe) -> Sequence[nn.Module]:
     return body.layers_up_to(recipe.frozen) if isinstance(body, Body) else ()
 
 
-@contextmanager
-def frozen(layers: Sequence[nn.Module]) -> Iterator[None]:
+def frozen(layers: Sequence[nn.Module]) -> AbstractContextManager[None]:
     """Their weights take no step: no gradient is worked out for them and for what comes before."""
-    held = [parameter for layer in layers for parameter in layer.parameters() if parameter.requires_grad]
+    return still([parameter for layer in layers for parameter in layer.parameters()])
+
+
+@contextmanager
+def still(parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """They ask for no gradient."""
+    held = [parameter for parameter in parameters if parameter.requires_grad]
     try:
         for parameter in held:
             parameter.requires_grad_(False)
@@ -192,6 +197,7 @@ def _optimise(
     if recipe.channels_last:
         network.to(memory_format=torch.channels_last)
     optimiser = build_optimiser(network, recipe, pretrained=task.pretrained)
+    pretrained = [parameter for name, parameter in network.named_parameters() if name in task.pretrained]
     average = {name: tensor.detach().clone() for name, tensor in _floats(network)} if recipe.ema else {}
     key = _key(network, recipe, seed)
     done = (
@@ -206,7 +212,7 @@ def _optimise(
         set_rate(optimiser, rate_factor(step, recipe))
         optimiser.zero_grad(set_to_none=True)
         loss, images, waited = 0.0, 0, 0.0
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]), still(pretrained if step <= head_first_steps(recipe) else ()):
             torch.manual_seed(seeds.integer(seed, "step", step))
             for x, y, wait in passes:
                 loss += _backward(network, task, recipe, x, y, step) / recipe.accumulate

@@ -19,7 +19,7 @@ SCHEMA = "fullconv.plan/1"
 GRID = 32
 COMBINATIONS = (("fp32", False), ("fp32", True), ("bf16", False), ("bf16", True))  # precision, channels-last
 LARGEST_CROP = 320  # what the first runs used; larger ones are not compared yet
-REPLANNED_AFTER = (0.1, 0.5)  # shares of a stage's steps: a machine may grow slower or quiet on the way
+REPLANNED_AFTER = (0.1, 0.5)  # shares of the steps in which all layers learn: a machine may grow slower or quiet
 FEWEST_STEPS = 5  # before a plan is made again: the first step also starts the processes that make its batches
 CLEARLY = 1.05  # bf16 over fp32: less is within what timing tells
 STALL = 3.0  # a step counts at most so many times the median: one stall says nothing of the rest
@@ -29,8 +29,16 @@ UNBALANCED = 10.0  # largest over smallest share of pixels from which crops look
 CLASS_AWARE = 0.2  # a guess between 0 and 0.5, not compared at equal steps yet: docs/log.md
 DATA_SHARE = 0.1  # of a step's time, for cutting and varying the crops: planned again on the way
 STAGE_SHARES = {"32s": 0.5, "16s": 0.25, "8s": 0.25, "4s": 0.2}
-CLASSIFIER_SHARE = {"class folders": 0.2, "windows": 0.04}  # windows hold nothing that the label maps do not
+CLASSIFIER_SHARE = {"class folders": 0.1, "windows": 0.04}  # windows hold nothing that the label maps do not
 CLASSIFIER_BATCH = 16
+CLASSIFIER: dict[str, Any] = {  # unlike the stages after it
+    "loss": "softmax",
+    "frozen": 0,
+    "pretrained_rate": 0.02,  # gently: what it learns from the photos of a folder must not cost what it knew
+    "offsets": "none",
+    "scale": (0.9, 1.8),
+    "batch": CLASSIFIER_BATCH,
+}
 FROM_PYTHON = "recipe(...) from Python"
 
 
@@ -144,12 +152,13 @@ def plan_of(document: dict[str, Any], question: Question) -> Plan:
     """plan.json as the stages use it."""
     values = {decision["name"]: decision["value"] for decision in document["decisions"]}
     machine = {name: values[name] for name in ("precision", "channels_last", "workers")}
-    machine |= {name: values[name] for name in ("pretrained_rate", "frozen", "stops_flat") if name in values}
+    machine |= {
+        name: values[name] for name in ("pretrained_rate", "frozen", "head_first", "stops_flat") if name in values
+    }
     base = replace(recipe(question.recipe), **machine)
     if base.crop:
         base = replace(base, crop=tuple(values["crop"]), batch=values["batch"], class_aware=values["class_aware"])
-    whole = {"loss": "softmax", "frozen": 0, "offsets": "none", "scale": (0.9, 1.8), "batch": CLASSIFIER_BATCH}
-    classifier = replace(recipe("modern"), **machine | whole)
+    classifier = replace(recipe("modern"), **CLASSIFIER | machine)
     recipes = {stage: classifier if stage == "classifier" else for_stage(base, stage) for stage in question.stages}
     return Plan(
         {stage: replace(one, steps=values[f"{stage}.steps"]) for stage, one in recipes.items()},
@@ -243,6 +252,9 @@ def _random_start() -> list[Decision]:
             "pretrained_rate", 1.0, "nothing is pretrained: every layer learns at the full rate", found, FROM_PYTHON
         ),
         Decision("frozen", 0, "nothing is pretrained: every layer learns", found, FROM_PYTHON),
+        Decision(
+            "head_first", 0.0, "nothing is pretrained: every layer learns from the first step", found, FROM_PYTHON
+        ),
         Decision("stops_flat", False, "from random weights training begins with guessing", found, FROM_PYTHON),
     ]
 

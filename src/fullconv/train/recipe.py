@@ -5,7 +5,8 @@ paper              Long, Shelhamer, Darrell 2015, 4.3, and the authors' solvers:
                    the rate without decay.
 paper-accumulated  the older way: 20 photos accumulated, momentum 0.9, mean loss, rate 1e-4.
 modern             AdamW, warm-up and cosine, crops, bf16 where faster, running mean of the weights, early layers left
-                   as they are, Lovasz-softmax beside the softmax loss, class offsets fitted at the end.
+                   as they are and the head trained first, Lovasz-softmax beside the softmax loss, class offsets
+                   fitted at the end.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ class Recipe:
         rate: learning rate of the fresh layers, for the loss as reduced by `reduction`.
         pretrained_rate: factor on it for layers that hold pretrained weights.
         frozen: stride up to which the pretrained layers stay as they are; 0: all learn.
+        head_first: share of the steps, from the first on, in which only the fresh layers learn: a head that knows
+            nothing yet would pull the pretrained layers away from what they know (Kumar et al. 2022).
         bias_rate: factor on it for biases.
         momentum: of SGD.
         weight_decay: never on biases and normalisation.
@@ -54,6 +57,7 @@ class Recipe:
     rate: float
     pretrained_rate: float = 1.0
     frozen: int = 0
+    head_first: float = 0.0
     bias_rate: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 0.0
@@ -109,8 +113,9 @@ RECIPES = {
         name="modern",
         optimiser="adamw",
         rate=2e-3,
-        pretrained_rate=0.25,
+        pretrained_rate=0.06,
         frozen=4,
+        head_first=0.35,
         weight_decay=1e-2,
         schedule="cosine",
         warm_up=0.03,
@@ -146,10 +151,19 @@ def recipe(name: str) -> Recipe:
 
 
 def for_stage(base: Recipe, stage: str) -> Recipe:
-    """The recipe as a stage of the road uses it: the paper divides its rate by 100 at each finer stage."""
+    """The recipe as a stage of the road uses it: the paper divides its rate by 100 at each finer stage; a stage that
+    begins with the one before has no head to train first.
+    """
+    if stage in ("16s", "8s", "4s"):
+        base = replace(base, head_first=0.0)
     if base.name != "paper":
         return base
     return replace(base, rate=base.rate * _PAPER_STAGE_FACTOR.get(stage, 1.0))
+
+
+def head_first_steps(recipe: Recipe) -> int:
+    """How many steps only the fresh layers learn."""
+    return round(recipe.head_first * recipe.steps)
 
 
 def with_reduction(base: Recipe, reduction: str, *, pixels: float) -> Recipe:

@@ -18,7 +18,7 @@ from fullconv.base.journal import append_journal, cut_journal, read_journal
 from fullconv.train.checkpoint import checkpoint_step
 from fullconv.train.loop import Step
 from fullconv.train.plan import FEWEST_STEPS, REPLANNED_AFTER, plan_again
-from fullconv.train.recipe import Recipe
+from fullconv.train.recipe import Recipe, head_first_steps
 
 SCHEMA = "fullconv.stage/2"
 Again = dict[str, Any]
@@ -80,23 +80,24 @@ def stage_steps(stage: Stage, steps: Steps) -> Iterator[Step]:
     again, done = (list(replanning.known) if replanning else []), 0
     counted = 0
     for share in REPLANNED_AFTER if replanning else ():
-        after = max(FEWEST_STEPS, round(share * recipe.steps))
+        after = max(FEWEST_STEPS, round((recipe.head_first + share * (1 - recipe.head_first)) * recipe.steps))
         if not done < after < recipe.steps:
             continue
         yield from journalled(recipe, after)
         if replanning and len(again) == counted:
-            again.append(_planned_again(stage, replanning, again, after))
+            since = max(again[-1]["after"] if again else 0, head_first_steps(recipe))
+            again.append(_planned_again(stage, replanning, since, after))
             replanning.keep(again)
         recipe, done = replace(recipe, steps=again[counted]["steps"]), after
         counted += 1
     yield from journalled(recipe, None)
 
 
-def _planned_again(stage: Stage, replanning: Replanning, before: Sequence[Again], done: int) -> Again:
-    """The steps in all, by what those since the last plan took."""
+def _planned_again(stage: Stage, replanning: Replanning, since: int, done: int) -> Again:
+    """The steps in all, by what those since the last plan took, the quick ones of the head alone left out."""
     seconds = [float(line["seconds"]) for line in read_journal(stage.folder / "journal.jsonl")]
     left = replanning.seconds_left(sum(seconds))
-    lately = seconds[before[-1]["after"] if before else 0 :] or seconds or [left]
+    lately = seconds[since:] or seconds or [left]
     because = f"{len(lately)} steps took {sum(lately):.0f} s; {left:.0f} s are left for this stage"
     return {"after": done, "steps": plan_again(done, lately, left), "because": because}
 
