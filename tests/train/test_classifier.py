@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 from torch import nn
@@ -60,6 +61,19 @@ def test_the_last_layer_is_fresh_and_learns_faster(scenes: SampleSet) -> None:
     )
     moved = {name for name, tensor in classifier.network.named_parameters() if not torch.equal(tensor, before[name])}
     assert moved == {"4.weight", "4.bias"}
+
+
+@pytest.mark.parametrize("stay", [True, False])
+def test_normalisation_stays_as_it_was_where_the_recipe_says_so(scenes: SampleSet, stay: bool) -> None:
+    network = nn.Sequential(
+        nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 8)
+    )
+    classifier = replace(tiny_classifier(scenes.label_space.names), network=network)
+    before = {name: tensor.clone() for name, tensor in network[1].state_dict().items()}
+    weight = network[0].weight.clone()
+    list(classifier_steps(classifier, scenes.train, recipe=replace(HOW, steps=3, head_first=0.0, norms_stay=stay)))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network[1].state_dict().items()) is stay
+    assert not torch.equal(network[0].weight, weight)
 
 
 def test_present_needs_one_in_a_hundred_pixels() -> None:

@@ -118,6 +118,7 @@ def classifier_steps(
         if labelled and classes < NO_VOID and recipe.stops_flat
         else None,
         pretrained=_pretrained(classifier.network),
+        frozen=_norms(classifier.network) if recipe.norms_stay else (),
     )
     yield from optimise(classifier.network, task, recipe, seed=seed, checkpoint=checkpoint, until=until)
 
@@ -127,3 +128,8 @@ def _pretrained(network: nn.Module) -> frozenset[str]:
     names = [name for name, _ in network.named_parameters()]
     last = names[-1].rpartition(".")[0]
     return frozenset(name for name in names if name.rpartition(".")[0] != last)
+
+
+def _norms(network: nn.Module) -> list[nn.Module]:
+    """The layers that hold statistics."""
+    return [layer for layer in network.modules() if isinstance(getattr(layer, "running_mean", None), Tensor)]

@@ -29,6 +29,7 @@ class Recipe:
         frozen: stride up to which the pretrained layers stay as they are; 0: all learn.
         head_first: share of the steps, from the first on, in which only the fresh layers learn: a head that knows
             nothing yet would pull the pretrained layers away from what they know (Kumar et al. 2022).
+        norms_stay: of a classifier: its batch normalisation keeps the statistics and weights it has.
         bias_rate: factor on it for biases.
         momentum: of SGD.
         weight_decay: never on biases and normalisation.
@@ -58,6 +59,7 @@ class Recipe:
     pretrained_rate: float = 1.0
     frozen: int = 0
     head_first: float = 0.0
+    norms_stay: bool = False
     bias_rate: float = 1.0
     momentum: float = 0.9
     weight_decay: float = 0.0
