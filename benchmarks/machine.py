@@ -75,7 +75,8 @@ def named(setting: Setting) -> dict[str, Any]:
 def pace() -> dict[str, Any]:
     samples, net = sharp_net()
     planned = plan_machine(list(measure_machine(net, crop=CROP, recipe=recipe("modern"))), recipe("modern"))
-    how = replace(recipe("modern"), crop=CROP, **{one.name: one.value for one in planned}, steps=PACE_STEPS)
+    chosen = {one.name: one.value for one in planned}
+    how = replace(recipe("modern"), crop=CROP, **chosen, steps=PACE_STEPS, head_first=0.0)  # all steps alike
     optimiser = build_optimiser(net, how, pretrained=frozenset())
     in_memory, in_run = [], []
     for step in fc.training_steps(net, samples.train, recipe=how):
