@@ -57,3 +57,10 @@ def test_a_network_takes_them_into_its_scores_but_not_into_training(scenes: Samp
     net.offsets.zero_()
     torch.manual_seed(0)
     assert torch.equal(net(photos), with_them)
+
+
+def test_half_of_what_fits_best_is_taken(scenes: SampleSet, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fullconv.train.offsets.best_offsets", lambda scores, labels: torch.ones(scores.shape[1]))
+    net = tiny_net(scenes.label_space)
+    assert fit_offsets(net, scenes.train).tolist() == [0.5] * scenes.label_space.size
+    assert net.offsets.tolist() == [0.5] * scenes.label_space.size
