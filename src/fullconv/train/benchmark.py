@@ -12,7 +12,7 @@ from dataclasses import replace
 import torch
 
 from fullconv.nets.segmentation import SegmentationNet
-from fullconv.train.depthwise import QuickDepthwise
+from fullconv.train.convolutions import quick_convolutions
 from fullconv.train.loop import autocast, frozen, frozen_layers
 from fullconv.train.losses import LOSSES
 from fullconv.train.optimiser import build_optimiser
@@ -69,23 +69,22 @@ def one_step(
     device = next(net.parameters()).device
     x = torch.randn((how.batch, 3, *crop), device=device).contiguous(memory_format=layout)
     optimiser = optimiser or build_optimiser(net, how, pretrained=frozenset())
-    kept = 0
+    kept: dict[int, int] = {}  # bytes of each storage: what one layer gives and the next reads is kept once
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
-        nonlocal kept
-        kept += tensor.numel() * tensor.element_size()
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
     began = time.perf_counter()
     optimiser.zero_grad(set_to_none=True)
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        with autocast(how.precision, device), QuickDepthwise():
+        with autocast(how.precision, device), quick_convolutions(net):
             scores = net.cells(x).scores
         y = torch.randint(scores.shape[1], (how.batch, *scores.shape[2:]), device=device)
         loss = LOSSES[how.loss](scores.float(), y, void=net.label_space.void, weights=None, reduction=how.reduction)
         loss.backward()  # type: ignore[no-untyped-call]
     optimiser.step()
-    return time.perf_counter() - began, kept
+    return time.perf_counter() - began, sum(kept.values())
 
 
 def peak_bytes() -> int:

@@ -28,7 +28,7 @@ from fullconv.nets.body import Body
 from fullconv.nets.preparation import Preparation
 from fullconv.nets.segmentation import SegmentationNet
 from fullconv.train.checkpoint import read_checkpoint, write_checkpoint
-from fullconv.train.depthwise import QuickDepthwise
+from fullconv.train.convolutions import quick_convolutions
 from fullconv.train.losses import LOSSES
 from fullconv.train.optimiser import build_optimiser, rate_factor, set_rate
 from fullconv.train.recipe import Recipe, head_first_steps
@@ -270,7 +270,7 @@ def _backward(network: nn.Module, task: Task, recipe: Recipe, x: Tensor, y: Tens
     if recipe.channels_last:
         x = x.contiguous(memory_format=torch.channels_last)
     y = y.to(device, non_blocking=True)
-    with autocast(recipe.precision, device), QuickDepthwise():
+    with autocast(recipe.precision, device), quick_convolutions(network):
         outputs, y = task.answers(x, y)
     outputs = outputs.float()
     loss = task.loss(outputs, y)
