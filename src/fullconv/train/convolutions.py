@@ -134,9 +134,10 @@ def _quick_back(weight: Tensor, padding: Axes, groups: int) -> bool:
 
 def _clamps(dtype: torch.dtype) -> bool:
     """Whether torch's oneDNN clamps what a convolution writes, in this type, on this processor."""
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+    operators = torch.ops.mkldnn
+    if not (torch.backends.mkldnn.is_available() and hasattr(operators, "_convolution_pointwise")):  # type: ignore[no-untyped-call]
         return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and operators._is_mkldnn_bf16_supported())
 
 
 class _Convolution(torch.autograd.Function):
