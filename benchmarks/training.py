@@ -122,7 +122,8 @@ def base_recipe(network: str, samples: SampleSet) -> Recipe:
     crop = tuple(planning.plan_crop(seen).value)
     aware = planning.plan_class_aware([one.share for one in seen.classes]).value
     how = replace(recipe("modern"), crop=crop, class_aware=aware)
-    return replace(how, loss="softmax", head_first=0.0, offsets="none") if network in THEIRS else how
+    plain = {"loss": "softmax", "head_first": 0.0, "pretrained_warm_up": 0.0, "offsets": "none"}
+    return replace(how, **plain) if network in THEIRS else how
 
 
 def train(net: SegmentationNet, train: tuple[Sample, ...], how: Recipe, folder: Path, seconds: float) -> dict[str, Any]:

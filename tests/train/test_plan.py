@@ -107,6 +107,7 @@ def test_random_weights_learn_at_the_full_rate_and_may_begin_by_guessing() -> No
     assert all(one.pretrained_rate < 1 and one.stops_flat for one in usual.values())
     random = plan_of(planned(weights="none"), question(weights="none")).recipes
     assert all(one.pretrained_rate == 1 and not one.stops_flat for one in random.values())
+    assert all(one.head_first == one.pretrained_warm_up == 0 for one in random.values())
 
 
 def test_the_paper_recipe_takes_whole_photos_at_its_own_rates() -> None:

@@ -10,7 +10,7 @@ from torch import nn
 
 from fullconv.base.errors import UsageError
 from fullconv.train.losses import LOSSES, softmax_loss
-from fullconv.train.optimiser import build_optimiser, rate_factor
+from fullconv.train.optimiser import build_optimiser, rate_factor, set_rate
 from fullconv.train.recipe import RECIPES, for_stage, recipe, with_reduction
 
 
@@ -31,6 +31,18 @@ def test_biases_learn_at_twice_the_rate_without_decay() -> None:
 def test_pretrained_layers_learn_at_a_smaller_rate() -> None:
     optimiser = build_optimiser(nn.Linear(2, 2, bias=False), recipe("modern"), pretrained=frozenset({"weight"}))
     assert optimiser.param_groups[0]["lr"] == recipe("modern").rate * recipe("modern").pretrained_rate
+
+
+def test_the_rate_of_pretrained_layers_rises_when_the_head_has_learned() -> None:
+    how = replace(recipe("modern"), schedule="constant", warm_up=0.0, steps=10, head_first=0.4, pretrained_warm_up=0.2)
+    net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    optimiser = build_optimiser(net, replace(how, pretrained_rate=1.0), pretrained=frozenset({"0.weight"}))
+    rates = []
+    for step in range(1, 11):
+        set_rate(optimiser, step, how)
+        rates.append([group["lr"] / how.rate for group in optimiser.param_groups])
+    assert [rate for rate, _ in rates] == [0, 0, 0, 0, 0.5, 1, 1, 1, 1, 1]
+    assert all(fresh == 1 for _, fresh in rates)
 
 
 @pytest.mark.parametrize("name", ["paper", "paper-accumulated"])

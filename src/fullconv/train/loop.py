@@ -209,7 +209,7 @@ def _optimise(
         layer.eval()
     written = began = time.perf_counter()
     for step, passes in _grouped(task, recipe, seed=seed, first=done, last=last):
-        set_rate(optimiser, rate_factor(step, recipe))
+        set_rate(optimiser, step, recipe)
         optimiser.zero_grad(set_to_none=True)
         loss, images, waited = 0.0, 0, 0.0
         with torch.random.fork_rng(devices=[]), still(pretrained if step <= head_first_steps(recipe) else ()):

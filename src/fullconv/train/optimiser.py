@@ -7,23 +7,26 @@ import math
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
-from fullconv.train.recipe import Recipe
+from fullconv.train.recipe import Recipe, head_first_steps
 
 
 def build_optimiser(network: nn.Module, recipe: Recipe, *, pretrained: frozenset[str]) -> Optimizer:
-    """Groups by (pretrained or fresh) x (weight, bias, normalisation), each with its base rate under "base_rate".
+    """Groups by (pretrained or fresh) x (weight, bias, normalisation), each with its base rate under "base_rate" and
+    whether it is pretrained under "pretrained".
 
     Args:
         network: its parameters that require a gradient are optimised.
         recipe: rates, decay, momentum.
         pretrained: names of parameters that learn at recipe.pretrained_rate times the rate.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            groups.setdefault(_rate_and_decay(name, parameter, recipe, name in pretrained), []).append(parameter)
+            kind = name in pretrained
+            groups.setdefault((kind, *_rate_and_decay(name, parameter, recipe, kind)), []).append(parameter)
     parts = [
-        {"params": of, "lr": rate, "base_rate": rate, "weight_decay": decay} for (rate, decay), of in groups.items()
+        {"params": of, "lr": rate, "base_rate": rate, "pretrained": kind, "weight_decay": decay}
+        for (kind, rate, decay), of in groups.items()
     ]
     if recipe.optimiser == "sgd":
         return SGD(parts, lr=recipe.rate, momentum=recipe.momentum)
@@ -53,7 +56,22 @@ def rate_factor(step: int, recipe: Recipe) -> float:
     return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warm) / max(1, recipe.steps - warm + 1))))
 
 
-def set_rate(optimiser: Optimizer, factor: float) -> None:
-    """Set each group's rate to its base rate times the factor."""
+def pretrained_factor(step: int, recipe: Recipe) -> float:
+    """The factor beside `rate_factor` on the rates of pretrained layers: 0 up to the last step of the head alone, then
+    rising to 1 over `recipe.pretrained_warm_up` of the steps.
+
+    Example:
+        >>> from fullconv.train.recipe import RECIPES
+        >>> [round(pretrained_factor(step, RECIPES["modern"]), 2) for step in (350, 500, 650, 900)]
+        [0.0, 0.5, 1.0, 1.0]
+    """
+    rise = recipe.pretrained_warm_up * recipe.steps
+    since = step - head_first_steps(recipe)
+    return min(1.0, max(0, since) / rise) if rise else float(since > 0)
+
+
+def set_rate(optimiser: Optimizer, step: int, recipe: Recipe) -> None:
+    """Set each group's rate for a step (1 .. recipe.steps)."""
+    factor, of_pretrained = rate_factor(step, recipe), pretrained_factor(step, recipe)
     for group in optimiser.param_groups:
-        group["lr"] = group["base_rate"] * factor
+        group["lr"] = group["base_rate"] * factor * (of_pretrained if group["pretrained"] else 1.0)

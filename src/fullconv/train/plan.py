@@ -40,7 +40,14 @@ CLASSIFIER: dict[str, Any] = {  # unlike the stages after it
     "scale": (0.9, 1.8),
     "batch": CLASSIFIER_BATCH,
 }
-START = ("pretrained_rate", "frozen", "head_first", "norms_stay", "stops_flat")  # decided where nothing is pretrained
+START = (  # decided where nothing is pretrained
+    "pretrained_rate",
+    "frozen",
+    "head_first",
+    "pretrained_warm_up",
+    "norms_stay",
+    "stops_flat",
+)
 FROM_PYTHON = "recipe(...) from Python"
 
 
@@ -255,6 +262,7 @@ def _random_start() -> list[Decision]:
         Decision(
             "head_first", 0.0, "nothing is pretrained: every layer learns from the first step", found, FROM_PYTHON
         ),
+        Decision("pretrained_warm_up", 0.0, "nothing is pretrained", found, FROM_PYTHON),
         Decision("norms_stay", False, "nothing is pretrained: there are no statistics to keep", found, FROM_PYTHON),
         Decision("stops_flat", False, "from random weights training begins with guessing", found, FROM_PYTHON),
     ]

@@ -29,6 +29,8 @@ class Recipe:
         frozen: stride up to which the pretrained layers stay as they are; 0: all learn.
         head_first: share of the steps, from the first on, in which only the fresh layers learn: a head that knows
             nothing yet would pull the pretrained layers away from what they know (Kumar et al. 2022).
+        pretrained_warm_up: share of the steps, after those, over which the rate of the pretrained layers rises from 0:
+            the first steps of AdamW move every weight by the whole rate, however little the loss asks for it.
         norms_stay: of a classifier: its batch normalisation keeps the statistics and weights it has.
         bias_rate: factor on it for biases.
         momentum: of SGD.
@@ -59,6 +61,7 @@ class Recipe:
     pretrained_rate: float = 1.0
     frozen: int = 0
     head_first: float = 0.0
+    pretrained_warm_up: float = 0.0
     norms_stay: bool = False
     bias_rate: float = 1.0
     momentum: float = 0.9
@@ -115,9 +118,10 @@ RECIPES = {
         name="modern",
         optimiser="adamw",
         rate=2e-3,
-        pretrained_rate=0.06,
+        pretrained_rate=0.25,
         frozen=4,
         head_first=0.35,
+        pretrained_warm_up=0.3,
         weight_decay=1e-2,
         schedule="cosine",
         warm_up=0.03,
