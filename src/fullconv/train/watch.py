@@ -77,7 +77,7 @@ class Watch:
             raise TrainingError(
                 "the network must tell more than one class after a third of its steps",
                 f"every pixel is called class {int(guess.argmax())}; {missed:.0%} are others",
-                "--recipe modern (it balances the classes), or look at the samples: fullconv data show DATA",
+                "--recipe modern (its loss counts every class alike), or look at the samples: fullconv data show DATA",
             )
         chance = self._chance(truth)
         if loss > 0.98 * chance:
