@@ -7,9 +7,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.transforms.v2 import functional as tv
 
 from fullconv.base import seeds
-from fullconv.data.augment import Augmentation, augment
+from fullconv.data.augment import Augmentation, augment, vary_colour
 from fullconv.data.batch import Order
 
 PLAIN = Augmentation(crop=(32, 32), mirror=0.0)
@@ -90,3 +91,14 @@ def test_every_epoch_holds_every_item_once_in_another_order() -> None:
     assert all(sorted(index for _, index in epoch) == list(range(7)) for epoch in epochs)
     assert [epoch[0][0] for epoch in epochs] == [0, 1, 2]
     assert len({tuple(index for _, index in epoch) for epoch in epochs}) > 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_colour_varies_as_torchvision_does_it_one_after_another(seed: int) -> None:
+    photo = torch.randint(60, 140, (3, 20, 30), generator=torch.Generator().manual_seed(seed)).byte()
+    brightness, contrast, saturation = seeds.rng(seed, "colour").uniform(0.7, 1.3, 3)
+    wanted = tv.adjust_brightness(photo.float() / 255, brightness)
+    wanted = tv.adjust_saturation(tv.adjust_contrast(wanted, contrast), saturation) * 255
+    varied = vary_colour(photo, 0.3, seeds.rng(seed, "colour"))
+    assert (varied - wanted).abs().max() <= 0.6
+    assert not torch.equal(varied, photo)

@@ -16,6 +16,8 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
+GREY = torch.tensor([0.299, 0.587, 0.114])  # shares of red, green and blue: ITU-R BT.601
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -65,14 +67,19 @@ def augment(
 
 
 def vary_colour(x: Tensor, strength: float, rng: np.random.Generator) -> Tensor:
-    """(3, h, w) uint8 with brightness, contrast and saturation changed by factors of 1 - strength to 1 + strength."""
+    """(3, h, w) uint8 with brightness, contrast and saturation changed by factors of 1 - strength to 1 + strength.
+
+    The three changes of torchvision one after another, as the one linear map that they are together: two thirds of
+    what a crop cost went into reading and writing it three times.
+    """
     if strength == 0:
         return x
     brightness, contrast, saturation = rng.uniform(1 - strength, 1 + strength, 3)
-    x = tv.adjust_brightness(x, float(brightness))
-    x = tv.adjust_contrast(x, float(contrast))
-    varied: Tensor = tv.adjust_saturation(x, float(saturation))
-    return varied
+    varied = x.float()
+    grey = torch.tensordot(GREY, varied, 1)
+    middle = float(grey.mean())
+    varied.mul_(brightness * contrast * saturation).add_(grey, alpha=brightness * contrast * (1 - saturation))
+    return varied.add_(brightness * (1 - contrast) * middle + 0.5).clamp_(0, 255).byte()
 
 
 def _box(
