@@ -44,7 +44,7 @@ from fullconv.train.stages import Replanning, Stage, stage_steps
 
 BACKBONE = "embedded:efficientnet_lite0"
 SECONDS = 360.0
-TRIAL_SECONDS = 60.0
+TRIAL_SECONDS = 45.0
 RATES = ((1e-3, 0.25), (2e-3, 0.25), (2e-3, 0.06), (4e-3, 0.06))  # of the fresh layers; factor of pretrained ones
 HELD_OUT = 4  # every fourth sample of train scores the trials
 PACE_STEPS = 6  # to plan by; planned again on the way, as the road does
