@@ -7,32 +7,34 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from fullconv.train.convolutions import activated, quick_convolutions
+from fullconv.train.convolutions import GROUP, activated, quick_convolutions
 from fullconv.train.loop import autocast
 
 CHANNELS = 6
+MANY = 2 * GROUP  # weights of large kernels in groups
 
 
 def gradients(quick: bool, x: Tensor, weight: Tensor, bias: Tensor, **how: int | tuple[int, int]) -> list[Tensor]:
     """Of a random sum of the outputs, by autocast to bfloat16."""
     mode = quick_convolutions(nn.Identity()) if quick else torch.autograd.graph.save_on_cpu()
     with torch.autocast("cpu", torch.bfloat16), mode:
-        made = F.conv2d(x, weight, bias, groups=CHANNELS, **how)
+        made = F.conv2d(x, weight, bias, groups=len(weight), **how)
     torch.manual_seed(1)
     return list(torch.autograd.grad(made, (x, weight, bias), torch.randn(made.shape).to(made.dtype)))
 
 
+@pytest.mark.parametrize("channels", [CHANNELS, MANY])
 @pytest.mark.parametrize("kernel", [3, 5, 7])
 @pytest.mark.parametrize("stride", [1, 2, (1, 2)])
 @pytest.mark.parametrize("padding", [0, 1, "half"])
 @pytest.mark.parametrize("size", [(16, 16), (17, 20)])
 def test_gradients_equal_those_of_torch(
-    kernel: int, stride: int | tuple[int, int], padding: int | str, size: tuple[int, int]
+    channels: int, kernel: int, stride: int | tuple[int, int], padding: int | str, size: tuple[int, int]
 ) -> None:
     torch.manual_seed(0)
-    x = torch.randn(2, CHANNELS, *size, requires_grad=True)
-    weight = torch.randn(CHANNELS, 1, kernel, kernel, requires_grad=True)
-    bias = torch.randn(CHANNELS, requires_grad=True)
+    x = torch.randn(2, channels, *size, requires_grad=True)
+    weight = torch.randn(channels, 1, kernel, kernel, requires_grad=True)
+    bias = torch.randn(channels, requires_grad=True)
     how = {"stride": stride, "padding": kernel // 2 if padding == "half" else int(padding)}
     for quick, plain in zip(
         gradients(True, x, weight, bias, **how), gradients(False, x, weight, bias, **how), strict=True

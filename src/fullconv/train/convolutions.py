@@ -68,10 +68,10 @@ def _pairs(part: fx.GraphModule) -> Iterator[tuple[nn.Conv2d, nn.Module]]:
     calls = {node: part.get_submodule(node.target) for node in part.graph.nodes if node.op == "call_module"}
     times = Counter(calls.values())
     for node, relu in calls.items():
-        layer = calls.get(node.args[0]) if node.args else None
-        if not isinstance(layer, nn.Conv2d) or type(relu) not in RELUS:
+        layer = calls.get(node.all_input_nodes[0]) if type(relu) in RELUS else None
+        if not isinstance(layer, nn.Conv2d):
             continue
-        once = times[layer] == times[relu] == len(node.args[0].users) == 1
+        once = times[layer] == times[relu] == len(node.all_input_nodes[0].users) == 1
         if once and not any(writes(user) for user in node.users):  # the way back reads what the ReLU gave
             yield layer, relu
 
@@ -163,7 +163,6 @@ class _Convolution(torch.autograd.Function):
             made = F.conv2d(x, weight, bias, stride, padding, 1, groups).clamp_(*limits)
         ctx.save_for_backward(x, weight, None if limits is None else made)
         ctx.stride, ctx.padding, ctx.groups, ctx.quick_back, ctx.limits = stride, padding, groups, quick_back, limits
-        ctx.biased = bias is not None
         return made
 
     @staticmethod
@@ -208,7 +207,7 @@ def _weight_gradient(grad: Tensor, x: Tensor, weight: Tensor, stride: Axes, padd
     shaped = weight.new_empty(1).expand(channels, GROUP, rows, columns)
     made = _by_torch(grad, x, shaped, stride, padding, groups=groups, mask=(False, True, False))[1]
     assert made is not None
-    own = made.view(groups, GROUP, GROUP, rows, columns).diagonal(dim1=1, dim2=2)
+    own = made.reshape(groups, GROUP, GROUP, rows, columns).diagonal(dim1=1, dim2=2)
     return own.permute(0, 3, 1, 2).reshape(weight.shape)
 
 
