@@ -90,7 +90,9 @@ def _costs(errors: Tensor, inside: Tensor) -> Tensor:
     Returns: (K, P).
     """
     classes = len(errors)
-    rank = ((1 - errors) * ERROR_BINS).long().clamp_(max=ERROR_BINS - 1)  # the largest errors first
+    rank = (
+        ((1 - errors) * ERROR_BINS).long().clamp_(0, ERROR_BINS - 1)
+    )  # the largest errors first; what is not a number too
     place = (2 * torch.arange(classes, device=errors.device)[:, None] + inside) * ERROR_BINS + rank
     counts = torch.bincount(place.flatten(), minlength=2 * classes * ERROR_BINS).view(classes, 2, -1).float()
     outside, own = counts.cumsum(2).unbind(1)
