@@ -41,11 +41,15 @@ def sharp_net() -> tuple[SampleSet, SegmentationNet]:
     return samples, build("sharp", samples)
 
 
+def plan_takes(net: SegmentationNet) -> dict[str, Any]:
+    measured = list(measure_machine(net, crop=CROP, recipe=recipe("modern")))
+    return {one.name: one.value for one in plan_machine(measured, recipe("modern"))}
+
+
 def choice() -> dict[str, Any]:
     _, net = sharp_net()
     threads = torch.get_num_threads()
-    planned = plan_machine(list(measure_machine(net, crop=CROP, recipe=recipe("modern"))), recipe("modern"))
-    chosen = {one.name: one.value for one in planned}
+    chosen = plan_takes(net)
     settings = list(product(COMBINATIONS, BATCHES, THREADS))
     speeds: dict[Setting, float] = dict.fromkeys(settings, 0.0)
     with frozen(frozen_layers(net, recipe("modern"))):
@@ -74,8 +78,7 @@ def named(setting: Setting) -> dict[str, Any]:
 
 def pace() -> dict[str, Any]:
     samples, net = sharp_net()
-    planned = plan_machine(list(measure_machine(net, crop=CROP, recipe=recipe("modern"))), recipe("modern"))
-    chosen = {one.name: one.value for one in planned}
+    chosen = plan_takes(net)
     how = replace(recipe("modern"), crop=CROP, **chosen, steps=PACE_STEPS, head_first=0.0)  # all steps alike
     optimiser = build_optimiser(net, how, pretrained=frozenset())
     in_memory, in_run = [], []

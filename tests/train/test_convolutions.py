@@ -115,12 +115,16 @@ def test_a_relu_is_taken_into_the_convolution_that_it_alone_reads() -> None:
     assert type(made.grad_fn).__name__ == "_ConvolutionBackward"
 
 
-def test_a_relu_whose_map_is_written_over_is_left_alone() -> None:
-    class Written(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer, self.relu = nn.Conv2d(3, 4, 1), nn.ReLU6()
+class Pair(nn.Module):
+    """A convolution and a ReLU."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer, self.relu = nn.Conv2d(3, 3, 1), nn.ReLU6()
+
+
+def test_a_relu_whose_map_is_written_over_is_left_alone() -> None:
+    class Written(Pair):
         def forward(self, x: Tensor) -> Tensor:
             return self.relu(self.layer(x)).mul_(2)
 
@@ -131,11 +135,7 @@ def test_a_relu_whose_map_is_written_over_is_left_alone() -> None:
 
 
 def test_a_layer_that_is_used_twice_is_left_alone() -> None:
-    class Twice(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.layer, self.relu = nn.Conv2d(3, 3, 1), nn.ReLU()
-
+    class Twice(Pair):
         def forward(self, x: Tensor) -> Tensor:
             return self.layer(self.relu(self.layer(x)))
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 LOVASZ_SHARE = 1.0  # of the Lovasz-softmax loss beside the softmax loss; docs/log.md
-LOVASZ_PIXELS = 40_000  # drawn a step: more tell little more
+LOVASZ_PIXELS = 40_000  # drawn a step: in every pixel the loss would take a good part of it
 ERROR_BINS = 1024  # errors in [0, 1] are ordered by counting; gradients are within 0.1% of those of a sort
 
 
@@ -90,9 +90,8 @@ def _costs(errors: Tensor, inside: Tensor) -> Tensor:
     Returns: (K, P).
     """
     classes = len(errors)
-    rank = (
-        ((1 - errors) * ERROR_BINS).long().clamp_(0, ERROR_BINS - 1)
-    )  # the largest errors first; what is not a number too
+    # the largest errors first, and what is not a number
+    rank = ((1 - errors) * ERROR_BINS).long().clamp_(0, ERROR_BINS - 1)
     place = (2 * torch.arange(classes, device=errors.device)[:, None] + inside) * ERROR_BINS + rank
     counts = torch.bincount(place.flatten(), minlength=2 * classes * ERROR_BINS).view(classes, 2, -1).float()
     outside, own = counts.cumsum(2).unbind(1)

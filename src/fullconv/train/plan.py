@@ -40,14 +40,6 @@ CLASSIFIER: dict[str, Any] = {  # unlike the stages after it
     "scale": (0.9, 1.8),
     "batch": CLASSIFIER_BATCH,
 }
-START = (  # decided where nothing is pretrained
-    "pretrained_rate",
-    "frozen",
-    "head_first",
-    "pretrained_warm_up",
-    "norms_stay",
-    "stops_flat",
-)
 FROM_PYTHON = "recipe(...) from Python"
 
 
@@ -161,7 +153,7 @@ def plan_of(document: dict[str, Any], question: Question) -> Plan:
     """plan.json as the stages use it."""
     values = {decision["name"]: decision["value"] for decision in document["decisions"]}
     machine = {name: values[name] for name in ("precision", "channels_last", "workers")}
-    machine |= {name: values[name] for name in START if name in values}
+    machine |= {one.name: values[one.name] for one in _random_start() if one.name in values}
     base = replace(recipe(question.recipe), **machine)
     if base.crop:
         base = replace(base, crop=tuple(values["crop"]), batch=values["batch"], class_aware=values["class_aware"])
@@ -253,6 +245,7 @@ def plan_machine(rows: Sequence[Measured], recipe: Recipe) -> list[Decision]:
 
 
 def _random_start() -> list[Decision]:
+    """What is decided where nothing is pretrained, and only there."""
     found = "--weights none"
     return [
         Decision(
