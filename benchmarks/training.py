@@ -5,8 +5,8 @@ python benchmarks/training.py RUNS [SET/NETWORK ...]      e.g. camvid/sharp camv
 Needs segmentation-models-pytorch beside fullconv. For a quiet machine. Every network is trained by the loop of this
 package: the same crops, precision, optimiser, schedule and seed, at the rates that did best for it on a part of train
 (RATES, TRIAL_SECONDS each). Those of other libraries learn by the softmax loss, as their users would; `+recipe` is the
-same network by our loss, its head trained first, and class offsets. RUNS keeps the counts of each photo of val. Writes
-benchmarks/results/training.json.
+same network by our loss, its head trained first, and class offsets. The paper's heads learn in one stage, by our
+recipe. RUNS keeps the counts of each photo of val. Writes benchmarks/results/training.json.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ import timm
 import torch
 import torch.nn.functional as F
 from road import DATA
-from rows import run
+from rows import in_turns, run
 from torch import Tensor, nn
 from torchvision.models.segmentation.fcn import FCNHead
 from torchvision.models.segmentation.lraspp import LRASPPHead
@@ -37,8 +37,11 @@ from fullconv.data.samples import Sample, SampleSet
 from fullconv.measure.compare import compare
 from fullconv.measure.scores import Scores, read_counts, write_counts
 from fullconv.nets.classifiers import Classifier, build_classifier
+from fullconv.nets.prediction import predict_photo
 from fullconv.nets.segmentation import SegmentationNet
 from fullconv.train import plan as planning
+from fullconv.train.benchmark import one_step
+from fullconv.train.loop import frozen, frozen_layers
 from fullconv.train.recipe import Recipe, recipe
 from fullconv.train.stages import Replanning, Stage, stage_steps
 
@@ -46,6 +49,7 @@ BACKBONE = "embedded:efficientnet_lite0"
 SECONDS = 360.0
 TRIAL_SECONDS = 45.0
 RATES = ((1e-3, 0.25), (2e-3, 0.25), (2e-3, 0.06), (4e-3, 0.06))  # of the fresh layers; factor of pretrained ones
+TIMED_PHOTOS = 20
 HELD_OUT = 4  # every fourth sample of train scores the trials
 PACE_STEPS = 6  # to plan by; planned again on the way, as the road does
 ANIMALS = ("background", "cat", "cow", "dog", "horse", "person", "sheep")
@@ -97,7 +101,7 @@ def ours(head: str, samples: SampleSet, classifier: Classifier) -> SegmentationN
     return getattr(fc, head)(converted, label_space=samples.label_space, preparation=classifier.preparation)  # type: ignore[no-any-return]
 
 
-OURS = {"sharp": "sharp", "8s": "fcn8s"}
+OURS = {"sharp": "sharp", "8s": "fcn8s", "16s": "fcn16s", "32s": "fcn32s"}
 THEIRS: dict[str, Callable[[int], nn.Module]] = {
     **{f"smp-{name}": partial(from_smp, name) for name in ("Unet", "FPN", "DeepLabV3Plus")},
     **{f"torchvision-{name}": partial(from_torchvision, name) for name in ("FCN", "LRASPP")},
@@ -170,8 +174,24 @@ def measured(runs: Path, name: str, network: str) -> dict[str, Any]:
     low, high = scores.mean_iou_interval
     row = {name: getattr(how, name) for name in ("rate", "pretrained_rate", "precision", "loss")}
     row |= {"trials": trials} | took
-    row |= {"mean_iou": round(scores.mean_iou, 4), "interval": [round(low, 4), round(high, 4)]}
+    row |= {"mean_iou": round(scores.mean_iou, 4), "interval": [round(low, 4), round(high, 4)]} | costs(
+        net, how, samples
+    )
     return row | {"behind_sharp": behind(scores, runs / name / "sharp" / "counts.npz")}
+
+
+def costs(net: SegmentationNet, how: Recipe, samples: SampleSet) -> dict[str, float]:
+    """Of a trained network, which is of no use afterwards."""
+    photos = [sample.read()[0] for sample in samples.val[:TIMED_PHOTOS]]
+    spent = in_turns(*(partial(predict_photo, net, photo) for photo in photos), rounds=1)
+    assert how.crop
+    with frozen(frozen_layers(net, how)):
+        kept = one_step(net, how, how.crop)[1]
+    return {
+        "parameters": sum(parameter.numel() for parameter in net.parameters()),
+        "seconds_a_photo": round(statistics.median(seconds for one in spent for seconds in one), 4),
+        "kept_gb": round(kept / 1e9, 3),
+    }
 
 
 def behind(scores: Scores, sharp: Path) -> dict[str, Any] | None:

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 import fullconv as fc
+from fullconv import road
 from fullconv.base.errors import UsageError
 from fullconv.base.journal import read_journal
 from fullconv.cli import main
@@ -23,7 +24,9 @@ from fullconv.data.scenes import write_scenes
 from fullconv.measure.evaluate import evaluate_with
 from fullconv.measure.scores import Scores
 from fullconv.nets.segmentation import SegmentationNet
+from fullconv.train.benchmark import measure_machine
 from fullconv.train.checkpoint import checkpoint_step
+from fullconv.train.recipe import Recipe
 
 STEPS = 6
 EAGER = """
@@ -207,7 +210,11 @@ def test_an_unknown_head_is_an_error_in_three_lines(scenes: Path, tmp_path: Path
         fc.Asked(data=scenes, out=tmp_path, head="2s")
 
 
-def test_random_weights_and_class_folders(scenes: Path, tmp_path: Path) -> None:
+def test_random_weights_and_class_folders(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[Recipe] = []
+    monkeypatch.setattr(
+        road, "measure_machine", lambda net, **how: (measured.append(how["recipe"]), measure_machine(net, **how))[1]
+    )
     folders = tmp_path / "folders"
     for name, value in (("dark", 40), ("light", 210)):
         (folders / name).mkdir(parents=True)
@@ -220,3 +227,4 @@ def test_random_weights_and_class_folders(scenes: Path, tmp_path: Path) -> None:
         "dark",
         "light",
     ]
+    assert [how.frozen for how in measured] == [0]  # measured as it is trained: every layer learns
