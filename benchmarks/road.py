@@ -31,12 +31,16 @@ ANIMALS = [
     "20",
 ]
 FOLDERS = ["--classifier-data", "animals-classification"]
-CASES = {
-    "demo": ["demo"],
+SEEDS = {  # the final figures, repeated: CASE-seed-N
     "camvid-sharp": ["run", "camvid", "--minutes", "20"],
     "camvid-5-minutes": ["run", "camvid", "--minutes", "5"],
-    "camvid-8s": ["run", "camvid", "--minutes", "20", "--head", "8s"],
     "voc-animals": ["run", *ANIMALS, *FOLDERS],
+}
+CASES = {
+    "demo": ["demo"],
+    **SEEDS,
+    **{f"{case}-seed-{seed}": [*words, "--seed", str(seed)] for case, words in SEEDS.items() for seed in (1, 2)},
+    "camvid-8s": ["run", "camvid", "--minutes", "20", "--head", "8s"],
     "voc-animals-random": ["run", *ANIMALS, *FOLDERS, "--weights", "none"],
     "voc-animals-no-classifier": ["run", *ANIMALS, "--no-classifier"],
     "human-seg": ["run", "human-seg", "--minutes", "5"],

@@ -10,9 +10,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import fullconv as fc
@@ -23,6 +25,7 @@ from fullconv.cli import main
 from fullconv.data.scenes import write_scenes
 from fullconv.measure.evaluate import evaluate_with
 from fullconv.measure.scores import Scores
+from fullconv.nets.classifiers import build_classifier
 from fullconv.nets.segmentation import SegmentationNet
 from fullconv.train.benchmark import measure_machine
 from fullconv.train.checkpoint import checkpoint_step
@@ -208,6 +211,20 @@ def test_a_run_killed_in_the_middle_ends_with_the_same_weights(scenes: Path, tmp
 def test_an_unknown_head_is_an_error_in_three_lines(scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"error: .*\nfound: '2s'\ntry:   --head sharp"):
         fc.Asked(data=scenes, out=tmp_path, head="2s")
+
+
+def test_fresh_layers_are_drawn_by_the_seed(scenes: Path, tmp_path: Path) -> None:
+    samples = fc.read_samples(scenes)
+    classifier = build_classifier("embedded:efficientnet_lite0", weights="none")
+    converted = fc.convolutionalize(classifier.network, classifier.window)
+
+    def fresh(seed: int) -> torch.Tensor:
+        this = SimpleNamespace(asked=fc.Asked(data=scenes, out=tmp_path, seed=seed), samples=samples)
+        net = road._build("sharp", this, classifier, converted, None)  # type: ignore[arg-type]
+        return torch.cat([net.get_parameter(name).flatten() for name in net.parameter_groups()["fresh"]])
+
+    assert torch.equal(fresh(1), fresh(1))
+    assert not torch.equal(fresh(1), fresh(2))
 
 
 def test_random_weights_and_class_folders(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

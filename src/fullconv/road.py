@@ -453,7 +453,7 @@ def _build(
     backbone = {"name": classifier.name, "classes": len(names) if names else None, "norms": _norms(this.asked)}
     known = {"label_space": this.samples.label_space, "preparation": classifier.preparation, "backbone": backbone}
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # fresh layers: what is random must be the same in every process that goes on with a run
+        torch.manual_seed(this.asked.seed)  # fresh layers: the same in every process that goes on with a run
         net = HEADS[name](converted, **known, **({} if name == "sharp" else {"start": start}))
     return net.to(next(classifier.network.parameters()).device)
 
