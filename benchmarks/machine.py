@@ -1,6 +1,6 @@
 """Is what the plan chose for this machine the best there is, and is the network kept busy?
 
-python benchmarks/machine.py choice    all of precision, layout, batch and threads in turns, and what the plan takes
+python benchmarks/machine.py choice    all of precision, layout and threads in turns, and what the plan takes
 python benchmarks/machine.py pace      images a second of a run beside the same step on a batch kept in memory
 
 For a quiet machine. Writes benchmarks/results/machine.json.
@@ -29,7 +29,7 @@ from fullconv.train.plan import COMBINATIONS, plan_machine
 from fullconv.train.recipe import recipe
 
 CROP = (320, 320)
-BATCHES = (4, 8, 16)
+BATCHES = (4, 8, 16, 32)
 THREADS = (1, 2)
 ROUNDS = 3
 PACE_STEPS = 60
@@ -47,18 +47,21 @@ def plan_takes(net: SegmentationNet) -> dict[str, Any]:
 
 
 def choice() -> dict[str, Any]:
+    """All ways to train at the batch that the plan takes; other batches are other training, and shown beside."""
     _, net = sharp_net()
     threads = torch.get_num_threads()
     chosen = plan_takes(net)
-    settings = list(product(COMBINATIONS, BATCHES, THREADS))
+    combination = chosen["precision"], chosen["channels_last"]
+    own: Setting = (combination, chosen["batch"], threads)
+    alike = list(product(COMBINATIONS, [chosen["batch"]], THREADS))
+    settings = dict.fromkeys([*alike, *product([combination], BATCHES, [threads])])
     speeds: dict[Setting, float] = dict.fromkeys(settings, 0.0)
     with frozen(frozen_layers(net, recipe("modern"))):
         for _ in range(ROUNDS):
             for setting in settings:
                 speeds[setting] = max(speeds[setting], speed(net, setting))
     torch.set_num_threads(threads)
-    own: Setting = ((chosen["precision"], chosen["channels_last"]), chosen["batch"], threads)
-    best = max(settings, key=lambda setting: speeds[setting])
+    best = max(alike, key=lambda setting: speeds[setting])
     rows = [named(setting) | {"images_per_second": round(speeds[setting], 2)} for setting in settings]
     return {"chosen": named(own), "best": named(best), "ratio": round(speeds[own] / speeds[best], 3), "all": rows}
 

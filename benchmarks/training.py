@@ -3,10 +3,10 @@
 python benchmarks/training.py RUNS [SET/NETWORK ...]      e.g. camvid/sharp camvid/smp-FPN; none: all, one after another
 
 Needs segmentation-models-pytorch beside fullconv. For a quiet machine. Every network is trained by the loop of this
-package: the same crops, precision, optimiser, schedule and seed, at the rates that did best for it on a part of train
-(RATES, TRIAL_SECONDS each). Those of other libraries learn by the softmax loss, as their users would; `+recipe` is the
-same network by our loss, its head trained first, and class offsets. The paper's heads learn in one stage, by our
-recipe. RUNS keeps the counts of each photo of val. Writes benchmarks/results/training.json.
+package: the same crops, precision, optimiser, schedule and seed, at the rates and batch that did best for it on a part
+of train (TRIALS, TRIAL_SECONDS each). Those of other libraries learn by the softmax loss, as their users would;
+`+recipe` is the same network by our loss, its head trained first, and class offsets. The paper's heads learn in one
+stage, by our recipe. RUNS keeps the counts of each photo of val. Writes benchmarks/results/training.json.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ from fullconv.train.stages import Replanning, Stage, stage_steps
 
 BACKBONE = "embedded:efficientnet_lite0"
 SECONDS = 360.0
-TRIAL_SECONDS = 45.0
-RATES = ((1e-3, 0.25), (2e-3, 0.25), (2e-3, 0.06), (4e-3, 0.06))  # of the fresh layers; factor of pretrained ones
+TRIAL_SECONDS = 60.0
+TRIALS = ((2e-3, 0.25, 16), (4e-3, 0.25, 16), (4e-3, 0.06, 16), (2e-3, 0.25, 8))  # rate, pretrained_rate, batch
 TIMED_PHOTOS = 20
 HELD_OUT = 4  # every fourth sample of train scores the trials
 PACE_STEPS = 6  # to plan by; planned again on the way, as the road does
@@ -149,16 +149,17 @@ def train(net: SegmentationNet, train: tuple[Sample, ...], how: Recipe, folder: 
 
 
 def tuned(network: str, samples: SampleSet, how: Recipe, folder: Path) -> tuple[Recipe, dict[str, float]]:
-    """The recipe with the rates that score best on the held-out part of train, and what each scored."""
+    """The recipe with what scores best on the held-out part of train, and what each trial scored."""
     held = samples.train[::HELD_OUT]
     rest = tuple(sample for i, sample in enumerate(samples.train) if i % HELD_OUT)
     scores = {}
-    for rate, factor in RATES:
-        net, tried = build(network, samples), replace(how, rate=rate, pretrained_rate=factor)
-        train(net, rest, tried, folder / f"rate-{rate:g}-{factor:g}", TRIAL_SECONDS)
+    for rate, factor, batch in TRIALS:
+        net, tried = build(network, samples), replace(how, rate=rate, pretrained_rate=factor, batch=batch)
+        train(net, rest, tried, folder / f"trial-{rate:g}-{factor:g}-{batch}", TRIAL_SECONDS)
         scores[tried] = fc.evaluate(net, held).mean_iou
     best = max(scores, key=lambda tried: scores[tried])
-    return best, {f"{one.rate:g}, {one.pretrained_rate:g}": round(score, 4) for one, score in scores.items()}
+    said = {tried: f"{tried.rate:g}, {tried.pretrained_rate:g}, {tried.batch}" for tried in scores}
+    return best, {said[tried]: round(score, 4) for tried, score in scores.items()}
 
 
 def measured(runs: Path, name: str, network: str) -> dict[str, Any]:
@@ -172,7 +173,7 @@ def measured(runs: Path, name: str, network: str) -> dict[str, Any]:
     scores = fc.evaluate(net, samples.val)
     write_counts(scores, folder / "counts.npz")
     low, high = scores.mean_iou_interval
-    row = {name: getattr(how, name) for name in ("rate", "pretrained_rate", "precision", "loss")}
+    row = {name: getattr(how, name) for name in ("rate", "pretrained_rate", "batch", "precision", "loss")}
     row |= {"trials": trials} | took
     row |= {"mean_iou": round(scores.mean_iou, 4), "interval": [round(low, 4), round(high, 4)]} | costs(
         net, how, samples

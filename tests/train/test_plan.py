@@ -46,7 +46,7 @@ def question(**changes: object) -> Question:
     return Question(**(fields | changes))  # type: ignore[arg-type]
 
 
-MEASURED = rows((5.0, 7.0, 6.0, 9.0), {4: 8.0, 8: 9.0, 16: 9.5})
+MEASURED = rows((5.0, 7.0, 6.0, 9.0), {8: 9.0, 16: 9.5})
 
 
 def planned(**changes: object) -> dict[str, object]:
@@ -68,21 +68,22 @@ def test_crops_look_for_classes_where_some_are_rare(shares: list[float], aware: 
 
 def test_the_fastest_combination_is_chosen() -> None:
     values = {d["name"]: d["value"] for d in planned()["decisions"]}  # type: ignore[attr-defined]
-    assert (values["precision"], values["channels_last"], values["batch"]) == ("bf16", True, 8)
+    assert (values["precision"], values["channels_last"], values["batch"]) == ("bf16", True, 16)
 
 
 @pytest.mark.parametrize(("half", "precision"), [(9.3, "fp32"), (9.6, "bf16")])
 def test_bf16_must_be_clearly_faster(half: float, precision: str) -> None:
-    measured = rows((5.0, 9.0, 6.0, half), {4: 8.0, 8: 9.0})
+    measured = rows((5.0, 9.0, 6.0, half), {8: 8.0, 16: 9.0})
     decisions = make_plan(question(), seen((((360, 480), 9),)), measured, window=(224, 224), seconds_to_measure=1.0)
     assert next(d.value for d in decisions if d.name == "precision") == precision
 
 
-@pytest.mark.parametrize(("fastest", "batch"), [(10.0, 8), (12.0, 16)])
-def test_another_batch_must_be_clearly_faster(fastest: float, batch: int) -> None:
-    measured = rows((5.0, 7.0, 6.0, 9.0), {4: 8.0, 8: 9.0, 16: fastest})
+@pytest.mark.parametrize(("faster", "batch", "rate"), [(10.0, 16, 4e-3), (12.0, 8, 2.83e-3)])
+def test_another_batch_must_be_clearly_faster_and_has_its_own_rate(faster: float, batch: int, rate: float) -> None:
+    measured = rows((5.0, 7.0, 6.0, 9.0), {8: faster, 16: 9.0})
     decisions = make_plan(question(), seen((((360, 480), 9),)), measured, window=(224, 224), seconds_to_measure=1.0)
-    assert next(d.value for d in decisions if d.name == "batch") == batch
+    taken = plan_of(to_json(question(), decisions, measured, key="k"), question()).recipes["32s"]
+    assert (taken.batch, taken.rate) == (batch, pytest.approx(rate, rel=1e-2))
 
 
 def test_the_seconds_of_all_stages_and_of_measuring_fill_the_minutes() -> None:
@@ -93,7 +94,7 @@ def test_the_seconds_of_all_stages_and_of_measuring_fill_the_minutes() -> None:
 
 def test_steps_follow_from_seconds_and_speed() -> None:
     values = {d["name"]: d["value"] for d in planned()["decisions"]}  # type: ignore[attr-defined]
-    assert values["32s.steps"] == pytest.approx(values["32s.seconds"] * 9.0 * 0.9 / 8, rel=0.02)
+    assert values["32s.steps"] == pytest.approx(values["32s.seconds"] * 9.5 * 0.9 / 16, rel=0.02)
 
 
 def test_steps_asked_for_are_kept() -> None:

@@ -19,7 +19,8 @@ from fullconv.train.optimiser import build_optimiser
 from fullconv.train.plan import COMBINATIONS, Measured, best_combination
 from fullconv.train.recipe import Recipe
 
-BATCHES = (4, 8)  # 16 is no faster on 2 cores, and trying it took 2 GB more than training
+BATCHES = (8, 16)  # the recipe's last, so that trying takes no more memory than training
+COMPARED_AT = 4  # the batch that precisions and layouts are compared at: quickly
 ROUNDS = 2
 ROWS = len(COMBINATIONS) + len(BATCHES)
 
@@ -35,7 +36,7 @@ def measure_machine(net: SegmentationNet, *, crop: tuple[int, int], recipe: Reci
     Returns: ROWS rows, in some ten seconds on 2 cores. Settings that are compared take turns, so that a neighbour
         who is busy for a while slows all of them alike.
     """
-    base = replace(recipe, batch=BATCHES[0])
+    base = replace(recipe, batch=COMPARED_AT)
     with frozen(frozen_layers(net, recipe)):
         rows = _in_turns(net, [replace(base, precision=p, channels_last=c) for p, c in COMBINATIONS], crop)
         yield from rows

@@ -7,6 +7,7 @@ plan.json before the first step that uses them and read back on resume, so that 
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +35,7 @@ CLASSIFIER_BATCH = 16
 CLASSIFIER: dict[str, Any] = {  # unlike the stages after it
     "loss": "softmax",
     "frozen": 0,
+    "rate": 2e-3,
     "pretrained_rate": 0.02,  # gently: what it learns from the photos of a folder must not cost what it knew
     "norms_stay": True,  # statistics of such photos cost voc-animals 0.04 of mean IoU: docs/log.md
     "offsets": "none",
@@ -156,7 +158,9 @@ def plan_of(document: dict[str, Any], question: Question) -> Plan:
     machine |= {one.name: values[one.name] for one in _random_start() if one.name in values}
     base = replace(recipe(question.recipe), **machine)
     if base.crop:
-        base = replace(base, crop=tuple(values["crop"]), batch=values["batch"], class_aware=values["class_aware"])
+        rate = base.rate * math.sqrt(values["batch"] / base.batch)
+        taken = {name: values[name] for name in ("batch", "class_aware")}
+        base = replace(base, crop=tuple(values["crop"]), rate=rate, **taken)
     classifier = replace(recipe("modern"), **CLASSIFIER | machine)
     recipes = {stage: classifier if stage == "classifier" else for_stage(base, stage) for stage in question.stages}
     return Plan(
@@ -205,7 +209,7 @@ def best_combination(rows: Sequence[Measured]) -> Measured:
 
 
 def plan_machine(rows: Sequence[Measured], recipe: Recipe) -> list[Decision]:
-    """Precision and layout by speed; the batch of 8 unless another is faster by more than 15% an image."""
+    """Precision and layout by speed; the recipe's batch unless another is faster by more than 15% an image."""
     first, sizes = rows[: len(COMBINATIONS)], rows[len(COMBINATIONS) :]
     best = best_combination(first)
     said = "; ".join(
@@ -237,7 +241,7 @@ def plan_machine(rows: Sequence[Measured], recipe: Recipe) -> list[Decision]:
         Decision(
             "batch",
             batch.batch,
-            f"{recipe.batch}, unless another is over 15% faster an image",
+            f"{recipe.batch}, unless another is over 15% faster an image; the rate goes with its square root",
             f"images a second: {said_sizes}",
             FROM_PYTHON,
         ),

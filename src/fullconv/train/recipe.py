@@ -117,7 +117,7 @@ RECIPES = {
     "modern": Recipe(
         name="modern",
         optimiser="adamw",
-        rate=2e-3,
+        rate=4e-3,
         pretrained_rate=0.25,
         frozen=4,
         head_first=0.35,
@@ -126,7 +126,7 @@ RECIPES = {
         schedule="cosine",
         warm_up=0.03,
         loss="softmax+lovasz",
-        batch=8,
+        batch=16,
         crop=(320, 320),
         scale=(0.75, 1.75),
         aspect=(0.85, 1.18),
