@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +94,8 @@ def test_counts_are_those_of_the_label_maps(tmp_path: Path) -> None:
     assert (tree.pixels, tree.photos, tree.regions, tree.share) == (9, 1, 3, 9 / 380)
     assert (ground.photos, ground.regions) == (2, 2)
     assert (bird.pixels, bird.photos, bird.regions, bird.ceiling[8]) == (0, 0, 0, None)
+    assert found.background is None
+    assert fingerprint_of([sample(tmp_path, "one", one)], replace(SPACE, background=0)).background == 171 / 180
 
 
 def test_regions_of_one_class_inside_anothers_box_are_not_joined() -> None:

@@ -22,9 +22,13 @@ from fullconv.train.plan import (
 )
 
 
-def seen(sizes: tuple[tuple[tuple[int, int], int], ...], shares: tuple[float, ...] = (0.9, 0.1)) -> Fingerprint:
+def seen(
+    sizes: tuple[tuple[tuple[int, int], int], ...],
+    shares: tuple[float, ...] = (0.9, 0.1),
+    background: float | None = None,
+) -> Fingerprint:
     classes = tuple(ClassPrint(i, f"c{i}", 1, share, 1, 1, {}) for i, share in enumerate(shares))
-    return Fingerprint(sum(photos for _, photos in sizes), sizes, 1, 0.0, classes, {})
+    return Fingerprint(sum(photos for _, photos in sizes), sizes, 1, 0.0, classes, {}, background)
 
 
 def rows(speeds: tuple[float, float, float, float], batches: dict[int, float]) -> list[Measured]:
@@ -103,10 +107,25 @@ def test_steps_asked_for_are_kept() -> None:
     assert plan.seconds == {}
 
 
+@pytest.mark.parametrize(("background", "rate"), [(None, 0.25), (0.7, 0.12)])
+def test_pretrained_layers_learn_gently_where_objects_stand_before_a_background(
+    background: float | None, rate: float
+) -> None:
+    fingerprint = seen((((360, 480), 9),), background=background)
+    decisions = make_plan(question(), fingerprint, MEASURED, window=(224, 224), seconds_to_measure=1.0)
+    recipes = plan_of(to_json(question(), decisions, MEASURED, key="k"), question()).recipes
+    assert {stage: one.pretrained_rate for stage, one in recipes.items()} == {
+        "classifier": 0.02,
+        "32s": rate,
+        "16s": rate,
+    }
+
+
 def test_random_weights_learn_at_the_full_rate_and_may_begin_by_guessing() -> None:
     usual = plan_of(planned(), question()).recipes
     assert all(one.pretrained_rate < 1 and one.stops_flat for one in usual.values())
     random = plan_of(planned(weights="none"), question(weights="none")).recipes
+    assert sum(d["name"] == "pretrained_rate" for d in planned(weights="none")["decisions"]) == 1  # type: ignore[attr-defined]
     assert all(one.pretrained_rate == 1 and not one.stops_flat for one in random.values())
     assert all(one.head_first == one.pretrained_warm_up == 0 for one in random.values())
 

@@ -55,6 +55,7 @@ class Fingerprint:
         void_share: 0 to 1, of all pixels.
         classes: one a class of the label space, by id.
         ceiling: shrink factor -> mean IoU at best, over the classes that occur.
+        background: share of the pixels that are not void which are background; None where no class is called that.
     """
 
     photos: int
@@ -63,6 +64,7 @@ class Fingerprint:
     void_share: float
     classes: tuple[ClassPrint, ...]
     ceiling: dict[int, float | None]
+    background: float | None
 
     def to_json(self) -> dict[str, Any]:
         """The document that plan.json and study.json quote."""
@@ -180,6 +182,7 @@ def _fingerprint(
         void_share=int(pixels[-1]) / total if total else 0.0,
         classes=classes,
         ceiling={factor: _mean([value for value in values if value is not None]) for factor, values in iou.items()},
+        background=None if space.background is None else classes[space.background].share,
     )
 
 

@@ -28,6 +28,7 @@ REPORT_SECONDS = 5.0
 KEPT_FREE = 0.01  # share of the minutes that no step is planned into
 UNBALANCED = 10.0  # largest over smallest share of pixels from which crops look for classes
 CLASS_AWARE = 0.2  # a guess between 0 and 0.5, not compared at equal steps yet: docs/log.md
+GENTLE = 0.12  # twice that costs voc-animals 0.03 of mean IoU, half of 0.25 costs camvid 0.01: docs/log.md
 DATA_SHARE = 0.1  # of a step's time, for cutting and varying the crops: planned again on the way
 STAGE_SHARES = {"32s": 0.5, "16s": 0.25, "8s": 0.25, "4s": 0.2}
 CLASSIFIER_SHARE = {"class folders": 0.1, "windows": 0.04}  # windows hold nothing that the label maps do not
@@ -147,7 +148,7 @@ def make_plan(
     reserve = _reserve(question, seconds_to_measure)
     speed = next(row.images_per_second for row in rows[len(COMBINATIONS) :] if row.batch == batch)
     steps = _steps(question, seen, crop.value, batch, speed, window, reserve.value)
-    start = _random_start() if question.weights == "none" else []
+    start = _random_start() if question.weights == "none" else [plan_pretrained_rate(seen)]
     return [crop, aware, *machine, _workers(question), *start, reserve, *steps]
 
 
@@ -155,11 +156,12 @@ def plan_of(document: dict[str, Any], question: Question) -> Plan:
     """plan.json as the stages use it."""
     values = {decision["name"]: decision["value"] for decision in document["decisions"]}
     machine = {name: values[name] for name in ("precision", "channels_last", "workers")}
-    machine |= {one.name: values[one.name] for one in _random_start() if one.name in values}
+    if question.weights == "none":
+        machine |= {one.name: values[one.name] for one in _random_start()}
     base = replace(recipe(question.recipe), **machine)
     if base.crop:
         rate = base.rate * math.sqrt(values["batch"] / base.batch)
-        taken = {name: values[name] for name in ("batch", "class_aware")}
+        taken = {name: values[name] for name in ("batch", "class_aware", "pretrained_rate")}
         base = replace(base, crop=tuple(values["crop"]), rate=rate, **taken)
     classifier = replace(recipe("modern"), **CLASSIFIER | machine)
     recipes = {stage: classifier if stage == "classifier" else for_stage(base, stage) for stage in question.stages}
@@ -195,6 +197,21 @@ def plan_class_aware(shares: Sequence[float]) -> Decision:
             f"the largest class has over {UNBALANCED:.0f} times the pixels of the smallest"
         ),
         f"the largest class has {ratio:.0f} times the pixels of the smallest",
+        FROM_PYTHON,
+    )
+
+
+def plan_pretrained_rate(fingerprint: Fingerprint) -> Decision:
+    """Pretrained layers learn more gently where the samples show objects before a background, as ImageNet's do."""
+    gentle = fingerprint.background is not None
+    return Decision(
+        "pretrained_rate",
+        GENTLE if gentle else recipe("modern").pretrained_rate,
+        (
+            "factor on the rate of layers that hold pretrained weights: the recipe's, "
+            f"but {GENTLE:g} where a class is called background: photos of objects are what such layers know"
+        ),
+        f"{fingerprint.background:.0%} of the pixels are background" if gentle else "no class is called background",
         FROM_PYTHON,
     )
 
