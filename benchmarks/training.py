@@ -158,8 +158,7 @@ def tuned(network: str, samples: SampleSet, how: Recipe, folder: Path) -> tuple[
         train(net, rest, tried, folder / f"trial-{rate:g}-{factor:g}-{batch}", TRIAL_SECONDS)
         scores[tried] = fc.evaluate(net, held).mean_iou
     best = max(scores, key=lambda tried: scores[tried])
-    said = {tried: f"{tried.rate:g}, {tried.pretrained_rate:g}, {tried.batch}" for tried in scores}
-    return best, {said[tried]: round(score, 4) for tried, score in scores.items()}
+    return best, {f"{one.rate:g}, {one.pretrained_rate:g}, {one.batch}": round(of, 4) for one, of in scores.items()}
 
 
 def measured(runs: Path, name: str, network: str) -> dict[str, Any]:
@@ -175,9 +174,8 @@ def measured(runs: Path, name: str, network: str) -> dict[str, Any]:
     low, high = scores.mean_iou_interval
     row = {name: getattr(how, name) for name in ("rate", "pretrained_rate", "batch", "precision", "loss")}
     row |= {"trials": trials} | took
-    row |= {"mean_iou": round(scores.mean_iou, 4), "interval": [round(low, 4), round(high, 4)]} | costs(
-        net, how, samples
-    )
+    row |= {"mean_iou": round(scores.mean_iou, 4), "interval": [round(low, 4), round(high, 4)]}
+    row |= costs(net, how, samples)
     return row | {"behind_sharp": behind(scores, runs / name / "sharp" / "counts.npz")}
 
 

@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +29,7 @@ from fullconv.nets.classifiers import build_classifier
 from fullconv.nets.segmentation import SegmentationNet
 from fullconv.train.benchmark import measure_machine
 from fullconv.train.checkpoint import checkpoint_step
+from fullconv.train.plan import Measured
 from fullconv.train.recipe import Recipe
 
 STEPS = 6
@@ -229,9 +230,12 @@ def test_fresh_layers_are_drawn_by_the_seed(scenes: Path, tmp_path: Path) -> Non
 
 def test_random_weights_and_class_folders(scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     measured: list[Recipe] = []
-    monkeypatch.setattr(
-        road, "measure_machine", lambda net, **how: (measured.append(how["recipe"]), measure_machine(net, **how))[1]
-    )
+
+    def watched(net: SegmentationNet, *, crop: tuple[int, int], recipe: Recipe) -> Iterator[Measured]:
+        measured.append(recipe)
+        return measure_machine(net, crop=crop, recipe=recipe)
+
+    monkeypatch.setattr(road, "measure_machine", watched)
     folders = tmp_path / "folders"
     for name, value in (("dark", 40), ("light", 210)):
         (folders / name).mkdir(parents=True)
