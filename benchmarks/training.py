@@ -3,10 +3,10 @@
 python benchmarks/training.py RUNS [SET/NETWORK ...]      e.g. camvid/sharp camvid/smp-FPN; none: all, one after another
 
 Needs segmentation-models-pytorch beside fullconv. For a quiet machine. Every network is trained by the loop of this
-package: the same crops, precision, optimiser, schedule and seed, at the rates and batch that did best for it on a part
-of train (TRIALS, TRIAL_SECONDS each). Those of other libraries learn by the softmax loss, as their users would;
-`+recipe` is the same network by our loss, its head trained first, and class offsets. The paper's heads learn in one
-stage, by our recipe. RUNS keeps the counts of each photo of val. Writes benchmarks/results/training.json.
+package: the same crops, precision, schedule and seed, by the optimiser and at the rates and batch that did best for it
+on a part of train (TRIALS, TRIAL_SECONDS each). Those of other libraries learn by the softmax loss, as their users
+would; `+recipe` is the same network by our loss, its head trained first, and class offsets. The paper's heads learn in
+one stage, by our recipe. RUNS keeps the counts of each photo of val. Writes benchmarks/results/training.json.
 """
 
 from __future__ import annotations
@@ -48,7 +48,8 @@ from fullconv.train.stages import Replanning, Stage, stage_steps
 BACKBONE = "embedded:efficientnet_lite0"
 SECONDS = 360.0
 TRIAL_SECONDS = 60.0
-TRIALS = ((2e-3, 0.25, 16), (4e-3, 0.25, 16), (4e-3, 0.06, 16), (2e-3, 0.25, 8))  # rate, pretrained_rate, batch
+SETTINGS = ("optimiser", "rate", "pretrained_rate", "batch")
+TRIALS = (("muon", 4e-3, 0.12, 16), ("muon", 2.8e-3, 0.12, 8), ("adamw", 4e-3, 0.25, 16), ("adamw", 2e-3, 0.25, 8))
 TIMED_PHOTOS = 20
 HELD_OUT = 4  # every fourth sample of train scores the trials
 PACE_STEPS = 6  # to plan by; planned again on the way, as the road does
@@ -153,12 +154,16 @@ def tuned(network: str, samples: SampleSet, how: Recipe, folder: Path) -> tuple[
     held = samples.train[::HELD_OUT]
     rest = tuple(sample for i, sample in enumerate(samples.train) if i % HELD_OUT)
     scores = {}
-    for rate, factor, batch in TRIALS:
-        net, tried = build(network, samples), replace(how, rate=rate, pretrained_rate=factor, batch=batch)
-        train(net, rest, tried, folder / f"trial-{rate:g}-{factor:g}-{batch}", TRIAL_SECONDS)
-        scores[tried] = fc.evaluate(net, held).mean_iou
-    best = max(scores, key=lambda tried: scores[tried])
-    return best, {f"{one.rate:g}, {one.pretrained_rate:g}, {one.batch}": round(of, 4) for one, of in scores.items()}
+    for trial in TRIALS:
+        net, tried = build(network, samples), replace(how, **dict(zip(SETTINGS, trial, strict=True)))
+        train(net, rest, tried, folder / named(trial), TRIAL_SECONDS)
+        scores[trial, tried] = fc.evaluate(net, held).mean_iou
+    best = max(scores, key=lambda one: scores[one])[1]
+    return best, {named(trial): round(mean_iou, 4) for (trial, _), mean_iou in scores.items()}
+
+
+def named(trial: tuple[str, float, float, int]) -> str:
+    return " ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in trial)
 
 
 def measured(runs: Path, name: str, network: str) -> dict[str, Any]:
@@ -172,7 +177,7 @@ def measured(runs: Path, name: str, network: str) -> dict[str, Any]:
     scores = fc.evaluate(net, samples.val)
     write_counts(scores, folder / "counts.npz")
     low, high = scores.mean_iou_interval
-    row = {name: getattr(how, name) for name in ("rate", "pretrained_rate", "batch", "precision", "loss")}
+    row = {name: getattr(how, name) for name in (*SETTINGS, "precision", "loss")}
     row |= {"trials": trials} | took
     row |= {"mean_iou": round(scores.mean_iou, 4), "interval": [round(low, 4), round(high, 4)]}
     row |= costs(net, how, samples)

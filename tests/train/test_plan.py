@@ -107,7 +107,7 @@ def test_steps_asked_for_are_kept() -> None:
     assert plan.seconds == {}
 
 
-@pytest.mark.parametrize(("background", "rate"), [(None, 0.25), (0.7, 0.12)])
+@pytest.mark.parametrize(("background", "rate"), [(None, 0.12), (0.7, 0.03)])
 def test_pretrained_layers_learn_gently_where_objects_stand_before_a_background(
     background: float | None, rate: float
 ) -> None:

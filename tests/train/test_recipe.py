@@ -33,6 +33,31 @@ def test_pretrained_layers_learn_at_a_smaller_rate() -> None:
     assert optimiser.param_groups[0]["lr"] == recipe("modern").rate * recipe("modern").pretrained_rate
 
 
+def test_muon_makes_all_directions_of_a_matrix_alike_and_adamw_steps_the_rest() -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Conv2d(24, 24, 1), nn.Conv2d(24, 24, 3, groups=24), nn.Conv2d(24, 5, 1))
+    how = replace(recipe("modern"), rate=1e-2, matrix_rate=2.0, weight_decay=0.0)
+    optimiser = build_optimiser(net, how, pretrained=frozenset())
+    before = {name: parameter.detach().clone() for name, parameter in net.named_parameters()}
+    (net(torch.randn(2, 24, 9, 9)).square().mean()).backward()
+    optimiser.step()
+    moved = {name: before[name] - parameter.detach() for name, parameter in net.named_parameters()}
+    of_gradient = torch.linalg.svdvals(net[0].weight.grad[:, :, 0, 0])
+    strength = torch.linalg.svdvals(moved.pop("0.weight")[:, :, 0, 0]) / (2e-2 * 0.2 * 24**0.5)
+    assert of_gradient[0] > 20 * of_gradient[-4]
+    assert bool((strength[:-4] > 0.5).all())
+    assert bool((strength < 1.3).all())
+    for step in moved.values():  # the first step of AdamW is the rate, whatever the gradient
+        assert torch.allclose(step.abs(), torch.full_like(step, 1e-2), rtol=0.05)
+
+
+def test_muon_steps_fresh_matrices_and_pretrained_ones_at_their_own_rates() -> None:
+    net = nn.Sequential(nn.Linear(16, 16, bias=False), nn.Linear(16, 16, bias=False), nn.Linear(16, 4, bias=False))
+    how = replace(recipe("modern"), rate=1.0, matrix_rate=2.0, pretrained_rate=0.25)
+    optimiser = build_optimiser(net, how, pretrained=frozenset({"0.weight"}))
+    assert [group["base_rate"] for group in optimiser.param_groups] == [0.5, 2.0, 1.0]
+
+
 def test_the_rate_of_pretrained_layers_rises_when_the_head_has_learned() -> None:
     how = replace(recipe("modern"), schedule="constant", warm_up=0.0, steps=10, head_first=0.4, pretrained_warm_up=0.2)
     net = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))

@@ -1,43 +1,69 @@
-"""Optimiser and rate. Road: train. In: a network and a recipe. Out: a torch optimiser, a rate a step."""
+"""Optimiser and rate. Road: train. In: a network and a recipe. Out: a torch optimiser, a rate a step.
+
+Muon (Jordan et al. 2024) takes the step of a matrix of weights with all its singular values made alike, so that one
+strong direction of the gradient does not hide the others; the scale of its step is that of AdamW (Liu et al. 2025,
+"Muon is scalable for LLM training", 2.2). All other weights it leaves to AdamW.
+"""
 
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from fullconv.train.recipe import Recipe, head_first_steps
 
+NARROW = 16  # below this a side of a matrix has too few directions to be made alike: scores of few classes
+BY_MUON: dict[str, Any] = {"use_muon": True, "nesterov": True, "momentum": 0.95}
+BY_ADAMW: dict[str, Any] = {"use_fallback": True, "nesterov": False, "betas": (0.9, 0.999), "eps": 1e-8}
+
 
 def build_optimiser(network: nn.Module, recipe: Recipe, *, pretrained: frozenset[str]) -> Optimizer:
-    """Groups by (pretrained or fresh) x (weight, bias, normalisation), each with its base rate under "base_rate" and
-    whether it is pretrained under "pretrained".
+    """Groups by (pretrained or fresh) x (matrix, other weight, bias, normalisation), each with its base rate under
+    "base_rate" and whether it is pretrained under "pretrained".
 
     Args:
         network: its parameters that require a gradient are optimised.
         recipe: rates, decay, momentum.
         pretrained: names of parameters that learn at recipe.pretrained_rate times the rate.
     """
-    groups: dict[tuple[bool, float, float], list[nn.Parameter]] = {}
+    matrices = _matrices(network) if recipe.optimiser == "muon" else frozenset()
+    groups: dict[tuple[bool, bool, float, float], list[nn.Parameter]] = {}
     for name, parameter in network.named_parameters():
         if parameter.requires_grad:
-            kind = name in pretrained
-            groups.setdefault((kind, *_rate_and_decay(name, parameter, recipe, kind)), []).append(parameter)
+            rate, decay = _rate_and_decay(name, parameter, recipe)
+            rate *= recipe.matrix_rate if name in matrices else 1.0
+            rate *= recipe.pretrained_rate if name in pretrained else 1.0
+            groups.setdefault((name in matrices, name in pretrained, rate, decay), []).append(parameter)
     parts = [
         {"params": of, "lr": rate, "base_rate": rate, "pretrained": kind, "weight_decay": decay}
-        for (kind, rate, decay), of in groups.items()
+        | ((BY_MUON if matrix else BY_ADAMW) if recipe.optimiser == "muon" else {})
+        for (matrix, kind, rate, decay), of in groups.items()
     ]
     if recipe.optimiser == "sgd":
         return SGD(parts, lr=recipe.rate, momentum=recipe.momentum)
+    if recipe.optimiser == "muon":
+        from timm.optim.muon import Muon  # a second, for all of timm
+
+        return Muon(parts, lr=recipe.rate)
     return AdamW(parts, lr=recipe.rate, fused=True)
 
 
-def _rate_and_decay(name: str, parameter: nn.Parameter, recipe: Recipe, pretrained: bool) -> tuple[float, float]:
-    rate = recipe.rate * (recipe.pretrained_rate if pretrained else 1.0)
+def _matrices(network: nn.Module) -> frozenset[str]:
+    """Names of the weights of convolutions and linear layers that join many channels with many."""
+    return frozenset(
+        f"{name}.weight".removeprefix(".")
+        for name, layer in network.named_modules()
+        if isinstance(layer, nn.Conv2d | nn.Linear) and min(layer.weight.shape[:2]) >= NARROW
+    )
+
+
+def _rate_and_decay(name: str, parameter: nn.Parameter, recipe: Recipe) -> tuple[float, float]:
     if parameter.ndim > 1:
-        return rate, recipe.weight_decay
-    return rate * (recipe.bias_rate if name.endswith("bias") else 1.0), 0.0
+        return recipe.rate, recipe.weight_decay
+    return recipe.rate * (recipe.bias_rate if name.endswith("bias") else 1.0), 0.0
 
 
 def rate_factor(step: int, recipe: Recipe) -> float:

@@ -4,9 +4,9 @@ paper              Long, Shelhamer, Darrell 2015, 4.3, and the authors' solvers:
                    0.99, summed loss, rate 1e-10 (32s), 1e-12 (16s), 1e-14 (8s), weight decay 5e-4, biases at twice
                    the rate without decay.
 paper-accumulated  the older way: 20 photos accumulated, momentum 0.9, mean loss, rate 1e-4.
-modern             AdamW, warm-up and cosine, crops, bf16 where faster, running mean of the weights, early layers left
-                   as they are and the head trained first, Lovasz-softmax beside the softmax loss, class offsets
-                   fitted at the end.
+modern             Muon and AdamW, warm-up and cosine, crops, bf16 where faster, running mean of the weights, early
+                   layers left as they are and the head trained first, Lovasz-softmax beside the softmax loss, class
+                   offsets fitted at the end.
 """
 
 from __future__ import annotations
@@ -23,9 +23,10 @@ class Recipe:
 
     Attributes:
         name: "paper", "paper-accumulated" or "modern".
-        optimiser: "sgd" or "adamw".
+        optimiser: "sgd", "adamw" or "muon" (of matrices; AdamW of all else).
         rate: learning rate of the fresh layers, for the loss as reduced by `reduction`.
         pretrained_rate: factor on it for layers that hold pretrained weights.
+        matrix_rate: factor on it for the weights that Muon steps.
         frozen: stride up to which the pretrained layers stay as they are; 0: all learn.
         head_first: share of the steps, from the first on, in which only the fresh layers learn: a head that knows
             nothing yet would pull the pretrained layers away from what they know (Kumar et al. 2022).
@@ -59,6 +60,7 @@ class Recipe:
     optimiser: str
     rate: float
     pretrained_rate: float = 1.0
+    matrix_rate: float = 1.0
     frozen: int = 0
     head_first: float = 0.0
     pretrained_warm_up: float = 0.0
@@ -116,9 +118,10 @@ RECIPES = {
     ),
     "modern": Recipe(
         name="modern",
-        optimiser="adamw",
+        optimiser="muon",
         rate=4e-3,
-        pretrained_rate=0.25,
+        pretrained_rate=0.12,
+        matrix_rate=4.0,
         frozen=4,
         head_first=0.35,
         pretrained_warm_up=0.3,
