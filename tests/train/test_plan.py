@@ -119,6 +119,11 @@ def test_pretrained_layers_learn_gently_where_objects_stand_before_a_background(
         "32s": rate,
         "16s": rate,
     }
+    assert {stage: one.optimiser for stage, one in recipes.items()} == {
+        "classifier": "adamw",
+        "32s": "muon",
+        "16s": "muon",
+    }
 
 
 def test_random_weights_learn_at_the_full_rate_and_may_begin_by_guessing() -> None:
