@@ -27,22 +27,21 @@ ANIMALS = [
     "background,cat,cow,dog,horse,person,sheep",
     "--others",
     "void",
-    "--minutes",
-    "20",
 ]
 FOLDERS = ["--classifier-data", "animals-classification"]
 SEEDS = {  # the final figures, repeated: CASE-seed-N
     "camvid-sharp": ["run", "camvid", "--minutes", "20"],
     "camvid-5-minutes": ["run", "camvid", "--minutes", "5"],
-    "voc-animals": ["run", *ANIMALS, *FOLDERS],
+    "voc-animals": ["run", *ANIMALS, "--minutes", "20", *FOLDERS],
 }
 CASES = {
     "demo": ["demo"],
     **SEEDS,
     **{f"{case}-seed-{seed}": [*words, "--seed", str(seed)] for case, words in SEEDS.items() for seed in (1, 2)},
     "camvid-8s": ["run", "camvid", "--minutes", "20", "--head", "8s"],
-    "voc-animals-random": ["run", *ANIMALS, *FOLDERS, "--weights", "none"],
-    "voc-animals-no-classifier": ["run", *ANIMALS, "--no-classifier"],
+    "voc-animals-5-minutes": ["run", *ANIMALS, "--minutes", "5", *FOLDERS],
+    "voc-animals-random": ["run", *ANIMALS, "--minutes", "20", *FOLDERS, "--weights", "none"],
+    "voc-animals-no-classifier": ["run", *ANIMALS, "--minutes", "20", "--no-classifier"],
     "human-seg": ["run", "human-seg", "--minutes", "5"],
 }
 
