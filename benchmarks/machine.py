@@ -83,6 +83,7 @@ def pace() -> dict[str, Any]:
     samples, net = sharp_net()
     chosen = plan_takes(net)
     how = replace(recipe("modern"), crop=CROP, **chosen, steps=PACE_STEPS, head_first=0.0)  # all steps alike
+    how = replace(how, stops_flat=False)  # the steps between learn chance labels
     optimiser = build_optimiser(net, how, pretrained=frozenset())
     in_memory, in_run = [], []
     for step in fc.training_steps(net, samples.train, recipe=how):
