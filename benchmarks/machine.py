@@ -82,8 +82,8 @@ def named(setting: Setting) -> dict[str, Any]:
 def pace() -> dict[str, Any]:
     samples, net = sharp_net()
     chosen = plan_takes(net)
-    how = replace(recipe("modern"), crop=CROP, **chosen, steps=PACE_STEPS, head_first=0.0)  # all steps alike
-    how = replace(how, stops_flat=False)  # the steps between learn chance labels
+    alike = {"head_first": 0.0, "stops_flat": False}  # all steps the same; those between learn chance labels
+    how = replace(recipe("modern"), crop=CROP, **chosen, steps=PACE_STEPS, **alike)
     optimiser = build_optimiser(net, how, pretrained=frozenset())
     in_memory, in_run = [], []
     for step in fc.training_steps(net, samples.train, recipe=how):
