@@ -44,9 +44,11 @@ def test_muon_makes_all_directions_of_a_matrix_alike_and_adamw_steps_the_rest() 
     moved = {name: before[name] - parameter.detach() for name, parameter in net.named_parameters()}
     of_gradient = torch.linalg.svdvals(net[0].weight.grad[:, :, 0, 0])
     strength = torch.linalg.svdvals(moved.pop("0.weight")[:, :, 0, 0]) / (2e-2 * 0.2 * 24**0.5)
-    assert of_gradient[0] > 20 * of_gradient[-4]
-    assert bool((strength[:-4] > 0.5).all())
-    assert bool((strength < 1.3).all())
+    assert of_gradient[0] > 7 * of_gradient[11]
+    assert strength[0] < 2 * strength[11]
+    assert of_gradient[0] > 40 * of_gradient[-5]
+    assert strength[0] < 10 * strength[-5]
+    assert 1.0 < strength[0] < 2.0  # the scale of AdamW's step
     for step in moved.values():  # the first step of AdamW is the rate, whatever the gradient
         assert torch.allclose(step.abs(), torch.full_like(step, 1e-2), rtol=0.05)
 

@@ -2,7 +2,8 @@
 
 Muon (Jordan et al. 2024) takes the step of a matrix of weights with all its singular values made alike, so that one
 strong direction of the gradient does not hide the others; the scale of its step is that of AdamW (Liu et al. 2025,
-"Muon is scalable for LLM training", 2.2). All other weights it leaves to AdamW.
+"Muon is scalable for LLM training", 2.2). Three iterations with the coefficients of Amsel et al. 2025 ("The Polar
+Express", algorithm 1) make them alike enough. All other weights it leaves to AdamW.
 """
 
 from __future__ import annotations
@@ -16,7 +17,13 @@ from torch.optim import SGD, AdamW, Optimizer
 from fullconv.train.recipe import Recipe, head_first_steps
 
 NARROW = 16  # below this a side of a matrix has too few directions to be made alike: scores of few classes
-BY_MUON: dict[str, Any] = {"use_muon": True, "nesterov": True, "momentum": 0.95}
+BY_MUON: dict[str, Any] = {
+    "use_muon": True,
+    "nesterov": True,
+    "momentum": 0.95,
+    "ns_coefficients": "polar_express",
+    "ns_steps": 3,
+}
 BY_ADAMW: dict[str, Any] = {"use_fallback": True, "nesterov": False, "betas": (0.9, 0.999), "eps": 1e-8}
 
 
