@@ -49,7 +49,14 @@ BACKBONE = "embedded:efficientnet_lite0"
 SECONDS = 360.0
 TRIAL_SECONDS = 60.0
 SETTINGS = ("optimiser", "rate", "pretrained_rate", "batch")
-TRIALS = (("muon", 4e-3, 0.12, 16), ("muon", 2.8e-3, 0.12, 8), ("adamw", 4e-3, 0.25, 16), ("adamw", 2e-3, 0.25, 8))
+# optimiser, rate, factor on the planned rate of pretrained layers, batch; the last: nearly one rate for all layers
+TRIALS = (
+    ("muon", 4e-3, 1, 16),
+    ("muon", 2.8e-3, 1, 8),
+    ("adamw", 4e-3, 2, 16),
+    ("adamw", 2e-3, 2, 8),
+    ("adamw", 1e-3, 8, 8),
+)
 TIMED_PHOTOS = 20
 HELD_OUT = 4  # every fourth sample of train scores the trials
 PACE_STEPS = 6  # to plan by; planned again on the way, as the road does
@@ -126,7 +133,8 @@ def base_recipe(network: str, samples: SampleSet) -> Recipe:
     seen = fingerprint(samples)
     crop = tuple(planning.plan_crop(seen).value)
     aware = planning.plan_class_aware([one.share for one in seen.classes]).value
-    how = replace(recipe("modern"), crop=crop, class_aware=aware)
+    gentle = planning.plan_pretrained_rate(seen).value
+    how = replace(recipe("modern"), crop=crop, class_aware=aware, pretrained_rate=gentle)
     plain = {"loss": "softmax", "head_first": 0.0, "pretrained_warm_up": 0.0, "offsets": "none"}
     return replace(how, **plain) if network in THEIRS else how
 
@@ -154,16 +162,18 @@ def tuned(network: str, samples: SampleSet, how: Recipe, folder: Path) -> tuple[
     held = samples.train[::HELD_OUT]
     rest = tuple(sample for i, sample in enumerate(samples.train) if i % HELD_OUT)
     scores = {}
-    for trial in TRIALS:
-        net, tried = build(network, samples), replace(how, **dict(zip(SETTINGS, trial, strict=True)))
-        train(net, rest, tried, folder / named(trial), TRIAL_SECONDS)
-        scores[trial, tried] = fc.evaluate(net, held).mean_iou
-    best = max(scores, key=lambda one: scores[one])[1]
-    return best, {named(trial): round(mean_iou, 4) for (trial, _), mean_iou in scores.items()}
+    for optimiser, rate, factor, batch in TRIALS:
+        pretrained_rate = factor * how.pretrained_rate
+        tried = replace(how, optimiser=optimiser, rate=rate, pretrained_rate=pretrained_rate, batch=batch)
+        net = build(network, samples)
+        train(net, rest, tried, folder / named(tried), TRIAL_SECONDS)
+        scores[tried] = fc.evaluate(net, held).mean_iou
+    best = max(scores, key=lambda tried: scores[tried])
+    return best, {named(tried): round(mean_iou, 4) for tried, mean_iou in scores.items()}
 
 
-def named(trial: tuple[str, float, float, int]) -> str:
-    return " ".join(f"{part:g}" if isinstance(part, float) else str(part) for part in trial)
+def named(tried: Recipe) -> str:
+    return f"{tried.optimiser} {tried.rate:g} {tried.pretrained_rate:g} {tried.batch}"
 
 
 def measured(runs: Path, name: str, network: str) -> dict[str, Any]:

@@ -123,6 +123,22 @@ def test_a_correction_at_stride_2_and_none_without_such_a_map() -> None:
     assert coarse.head.taps[0].stride == 4
 
 
+def test_in_training_each_photo_does_without_some_channels_of_a_tap_and_afterwards_none() -> None:
+    head = sharp_on("resnet18").network.head
+    seen: list[torch.Tensor] = []
+    head.laterals[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    maps = [torch.ones(4, tap.channels, 64 // tap.stride, 64 // tap.stride) for tap in head.taps]
+    for training in (True, False):
+        head.train(training)(maps, (64, 64))
+    in_training, afterwards = seen
+    channels = in_training.amax((2, 3))
+    assert torch.equal(channels, in_training.amin((2, 3))), "whole channels or none"
+    assert 0.15 < float((channels == 0).float().mean()) < 0.25
+    assert not torch.equal(channels[0], channels[1])
+    assert torch.allclose(channels.mean(), torch.tensor(1.0), atol=0.1)
+    assert torch.equal(afterwards, maps[-1])
+
+
 @pytest.mark.parametrize(
     "name", ["alexnet", "resnet18", "mobilenet_v3_large", "efficientnet_lite0", "vgg16", "convnext_tiny"]
 )
