@@ -133,8 +133,8 @@ def base_recipe(network: str, samples: SampleSet) -> Recipe:
     seen = fingerprint(samples)
     crop = tuple(planning.plan_crop(seen).value)
     aware = planning.plan_class_aware([one.share for one in seen.classes]).value
-    pretrained_rate = planning.plan_pretrained_rate(seen).value
-    how = replace(recipe("modern"), crop=crop, class_aware=aware, pretrained_rate=pretrained_rate)
+    rate, dropout = planning.plan_pretrained_rate(seen).value, planning.plan_dropout(seen).value
+    how = replace(recipe("modern"), crop=crop, class_aware=aware, pretrained_rate=rate, dropout=dropout)
     plain = {"loss": "softmax", "head_first": 0.0, "pretrained_warm_up": 0.0, "offsets": "none"}
     return replace(how, **plain) if network in THEIRS else how
 

@@ -125,6 +125,7 @@ def test_a_correction_at_stride_2_and_none_without_such_a_map() -> None:
 
 def test_in_training_each_photo_does_without_some_channels_of_a_tap_and_afterwards_none() -> None:
     head = sharp_on("resnet18").network.head
+    head.dropout.p = 0.2
     seen: list[torch.Tensor] = []
     head.laterals[-1].register_forward_pre_hook(lambda _, given: seen.append(given[0]))
     maps = [torch.ones(4, tap.channels, 64 // tap.stride, 64 // tap.stride) for tap in head.taps]

@@ -219,6 +219,20 @@ def test_frozen_layers_stay_and_all_others_learn(scenes: SampleSet) -> None:
     assert all(parameter.requires_grad for parameter in net.parameters())
 
 
+@pytest.mark.parametrize("share", [0.0, 0.5])
+def test_the_sharp_head_does_without_as_many_channels_as_the_recipe_says(scenes: SampleSet, share: float) -> None:
+    classifier = build_classifier("embedded:efficientnet_lite0", weights="none")
+    converted = convolutionalize(classifier.network, 64)
+    net = sharp(converted, label_space=scenes.label_space, preparation=classifier.preparation)
+    dropped = []
+    coarsest: Any = net.network.head.laterals[-1]  # type: ignore[union-attr]
+    coarsest.register_forward_pre_hook(lambda _, given: dropped.append((given[0].amax((2, 3)) == 0).float().mean()))
+    for _ in training_steps(net, scenes.train, recipe=replace(SHORT, steps=2, dropout=share, stops_flat=False)):
+        pass
+    assert len(dropped) == 2
+    assert all(abs(float(one) - share) < 0.1 for one in dropped)
+
+
 def test_a_run_that_is_left_gives_the_frozen_layers_back(scenes: SampleSet) -> None:
     classifier = build_classifier("embedded:efficientnet_lite0", weights="none")
     converted = convolutionalize(classifier.network, 64)

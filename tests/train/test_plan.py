@@ -107,9 +107,9 @@ def test_steps_asked_for_are_kept() -> None:
     assert plan.seconds == {}
 
 
-@pytest.mark.parametrize(("background", "rate"), [(None, 0.12), (0.7, 0.03)])
-def test_pretrained_layers_learn_gently_where_objects_stand_before_a_background(
-    background: float | None, rate: float
+@pytest.mark.parametrize(("background", "rate", "dropout"), [(None, 0.12, 0.0), (0.7, 0.03, 0.2)])
+def test_objects_before_a_background_are_learned_gently_and_without_some_channels(
+    background: float | None, rate: float, dropout: float
 ) -> None:
     fingerprint = seen((((360, 480), 9),), background=background)
     decisions = make_plan(question(), fingerprint, MEASURED, window=(224, 224), seconds_to_measure=1.0)
@@ -119,6 +119,7 @@ def test_pretrained_layers_learn_gently_where_objects_stand_before_a_background(
         "32s": rate,
         "16s": rate,
     }
+    assert {stage: one.dropout for stage, one in recipes.items()} == {"classifier": 0, "32s": dropout, "16s": dropout}
     assert {stage: one.optimiser for stage, one in recipes.items()} == {
         "classifier": "adamw",
         "32s": "muon",

@@ -28,7 +28,6 @@ from fullconv.nets.surgery import Convolutional
 STRIDES = (2, 4, 8, 16, 32)
 
 FINE_STRIDE = 2  # up to here a map is looked at beside the pyramid, narrowly
-DROPOUT = 0.2  # share of a tap's channels that a training step does without, lest few photos be learned by heart
 CONTEXT_CELLS = 9  # at stride 32 a window of 288 pixels: wide, and bounded, so that tiles can equal the whole
 
 
@@ -115,8 +114,9 @@ class SharpHead(nn.Module):
 
     The pyramid sums 1x1 views of the taps from the coarsest to stride 4 (or the finest there is), where it is scored.
     Where the body has a map of stride 2, a narrow branch looks at it beside the pyramid and corrects the scores there.
-    What is added on the way starts at zero: at the first step the head is a plain sum, which learns fastest. In
-    training it sees each tap of the pyramid without some of its channels (Tompson et al. 2015, SpatialDropout).
+    What is added on the way starts at zero: at the first step the head is a plain sum, which learns fastest.
+    `dropout` is for training to set: each tap of the pyramid is then seen without some of its channels (Tompson et al.
+    2015, SpatialDropout).
 
     Args:
         taps: one a stride, finest first, each twice the stride of the one before.
@@ -130,7 +130,7 @@ class SharpHead(nn.Module):
         self.taps = tuple(taps)
         self.first = 1 if taps[0].stride <= FINE_STRIDE else 0  # where in `taps` the pyramid begins
         pyramid = self.taps[self.first :]
-        self.dropout = nn.Dropout2d(DROPOUT)
+        self.dropout = nn.Dropout2d(0.0)
         self.laterals = nn.ModuleList(nn.Conv2d(tap.channels, width, 1) for tap in pyramid)
         self.context = context(width)
         self.blocks = nn.ModuleList(neighbours(width) for _ in pyramid[1:-1])

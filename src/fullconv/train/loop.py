@@ -27,6 +27,7 @@ from fullconv.data.samples import Sample
 from fullconv.nets.body import Body
 from fullconv.nets.preparation import Preparation
 from fullconv.nets.segmentation import SegmentationNet
+from fullconv.nets.sharp import Sharp
 from fullconv.train.checkpoint import read_checkpoint, write_checkpoint
 from fullconv.train.convolutions import quick_convolutions
 from fullconv.train.losses import LOSSES
@@ -118,6 +119,8 @@ def training_steps(
 
     Example: `for step in training_steps(net, samples.train, recipe=recipe("modern")): print(step.loss)`
     """
+    if isinstance(net.network, Sharp):
+        net.network.head.dropout.p = recipe.dropout
     yield from optimise(
         net, _segmentation_task(net, samples, recipe, seed), recipe, seed=seed, checkpoint=checkpoint, until=until
     )

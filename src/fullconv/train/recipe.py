@@ -46,6 +46,8 @@ class Recipe:
         steps: optimiser steps.
         crop: (height, width) of the training crops, or None for whole photos.
         scale, aspect, mirror, colour, class_aware: see data.augment.Augmentation.
+        dropout: share of the channels of a tap that a training step of the sharp head does without, lest few photos be
+            learned by heart.
         ema: decay of the running mean of the weights; 0 for none.
         clip: largest norm of the gradient; 0 for none.
         offsets: "none", or "fitted": constants on the class scores for the best mean IoU on train (train.offsets).
@@ -82,6 +84,7 @@ class Recipe:
     mirror: float = 0.5
     colour: float = 0.0
     class_aware: float = 0.0
+    dropout: float = 0.0
     ema: float = 0.0
     clip: float = 0.0
     offsets: str = "none"
