@@ -61,6 +61,40 @@ def test_in_float32_torch_goes_its_own_way() -> None:
     assert type(made.grad_fn).__name__ == "ConvolutionBackward0"
 
 
+@pytest.mark.parametrize("kernel", [(8, 8), (8, 7), (4, 9)], ids=str)
+@pytest.mark.parametrize("groups", [1, 3])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_deconvolution_equals_that_of_torch(
+    kernel: tuple[int, int], groups: int, layout: torch.memory_format
+) -> None:
+    torch.manual_seed(0)
+    x = torch.randn(2, CHANNELS, 5, 7).contiguous(memory_format=layout).requires_grad_()
+    weight = torch.randn(CHANNELS, 9 // groups, *kernel, requires_grad=True)
+    plain = F.conv_transpose2d(x, weight, stride=4, groups=groups)
+    with torch.autocast("cpu", torch.bfloat16), quick_convolutions(nn.Identity()):
+        quick = F.conv_transpose2d(x, weight, stride=4, groups=groups)
+    assert quick.dtype == torch.bfloat16
+    assert not type(quick.grad_fn).__name__.startswith("Convolution")
+    assert quick.shape == plain.shape
+    seen = torch.randn(plain.shape)
+    for got, wanted in zip(
+        (quick, *torch.autograd.grad(quick, (x, weight), seen.bfloat16())),
+        (plain, *torch.autograd.grad(plain, (x, weight), seen)),
+        strict=True,
+    ):
+        assert torch.allclose(got.float(), wanted, atol=0.02 * float(wanted.detach().abs().max()))
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"stride": 2}, {"stride": (4, 8)}, {"stride": 4, "padding": 1}, {"stride": 4, "dilation": 2}], ids=str
+)
+def test_other_deconvolutions_are_left_to_torch(arguments: dict[str, int]) -> None:
+    weight = torch.randn(CHANNELS, 2, 8, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16), quick_convolutions(nn.Identity()):
+        made = F.conv_transpose2d(torch.randn(1, CHANNELS, 5, 5), weight, **arguments)
+    assert type(made.grad_fn).__name__.startswith("Convolution")
+
+
 class Small(nn.Module):
     """A convolution of each kind, each with a ReLU behind it; the last ReLU reads what another layer reads too."""
 

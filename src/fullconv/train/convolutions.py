@@ -1,11 +1,13 @@
 """Convolutions that take less time on the CPU, forward and back. Road: train, round each forward pass.
 
-Two things make up a fifth of a training step there (docs/log.md). A ReLU behind a convolution reads and writes the
-whole map once more and takes as long as the convolution itself: oneDNN, which torch uses on the CPU, can clamp what it
-writes, and what is clamped tells on the way back where. And oneDNN has no fast gradients for some depthwise
-convolutions: in bfloat16 with stride 2 that of the input took 135 ms where the forward pass takes 3, with 5x5 kernels
-that of the weights 55 where it takes 1. Both are made of convolutions that are fast: the input's gradient by a
+Two things make up a fifth of the sharp head's training step there (docs/log.md). A ReLU behind a convolution reads and
+writes the whole map once more and takes as long as the convolution itself: oneDNN, which torch uses on the CPU, can
+clamp what it writes, and what is clamped tells on the way back where. And oneDNN has no fast gradients for some
+depthwise convolutions: in bfloat16 with stride 2 that of the input took 135 ms where the forward pass takes 3, with 5x5
+kernels that of the weights 55 where it takes 1. Both are made of convolutions that are fast: the input's gradient by a
 convolution with the kernel turned round, the weights' by one in small groups of channels.
+Of FCN-32s a third made up nearly all: oneDNN's deconvolution in bfloat16 took 4.5 s at stride 32, where the same sums
+take 0.01 s as a convolution that gives all pixels of a cell at once.
 """
 
 from __future__ import annotations
@@ -27,6 +29,7 @@ from fullconv.nets.graph import writes
 Axes = tuple[int, int]
 Limits = tuple[float, float]
 SMALL_KERNEL = 3  # sides up to here have gradients by their weights that oneDNN finds quickly
+SLOW_STRIDE = 4  # deconvolutions of smaller strides are as fast by torch
 GROUP = 16  # channels; 8, 32 and 48 are slower (docs/log.md)
 RELUS: dict[type[nn.Module], Limits] = {nn.ReLU: (0.0, math.inf), nn.ReLU6: (0.0, 6.0)}
 
@@ -36,8 +39,8 @@ def quick_convolutions(network: nn.Module) -> Iterator[None]:
     """Inside this context the convolutions of `network` are as they were, but on the CPU they take less time.
 
     A convolution of a traced part whose map nothing but a ReLU reads clamps by itself, and that ReLU does nothing.
-    Under autocast to bfloat16, depthwise `conv2d` with square odd kernels from 3x3 up has the quicker way back (in
-    float32 torch's own is as fast).
+    Under autocast to bfloat16, depthwise `conv2d` with square odd kernels from 3x3 up has the quicker way back, and
+    `conv_transpose2d` of large stride is made by a convolution (in float32 torch's own are as fast).
 
     Example:
         >>> x, weight = torch.randn(1, 4, 9, 9), torch.randn(4, 1, 5, 5, requires_grad=True)
@@ -87,13 +90,18 @@ def _as_it_is(x: Tensor) -> Tensor:
 
 
 class _Quick(TorchFunctionMode):
-    """Takes every `conv2d` that can be made quicker; with `limits`, clamps what each gives."""
+    """Takes every `conv2d` and `conv_transpose2d` that can be made quicker; with `limits`, clamps what each `conv2d`
+    gives.
+    """
 
     def __init__(self, limits: Limits | None = None) -> None:
         super().__init__()
         self.limits = limits
 
     def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func is torch.conv_transpose2d and isinstance(args[0], Tensor):
+            made = _by_shuffling(*args, **(kwargs or {}))
+            return func(*args, **(kwargs or {})) if made is None else made
         if func is not torch.conv2d or not isinstance(args[0], Tensor):
             return func(*args, **(kwargs or {}))
         made = _quick(self.limits, *args, **(kwargs or {}))
@@ -116,7 +124,7 @@ def _quick(
     """The convolution, clamped to `limits`; None where torch's own way is to be taken."""
     if x.device.type != "cpu" or x.ndim != 4 or isinstance(padding, str) or _axes(dilation) != (1, 1):
         return None
-    half = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    half = _in_bfloat16()
     quick_back = half and _quick_back(weight, _axes(padding), groups)
     if not (quick_back or (limits and _clamps(torch.bfloat16 if half else x.dtype))):
         return None
@@ -124,6 +132,38 @@ def _quick(
         x, weight, bias = x.bfloat16(), weight.bfloat16(), None if bias is None else bias.bfloat16()
     made: Tensor = _Convolution.apply(x, weight, bias, _axes(stride), _axes(padding), groups, quick_back, limits)
     return made
+
+
+def _by_shuffling(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    stride: int | Axes = 1,
+    padding: int | Axes = 0,
+    output_padding: int | Axes = 0,
+    groups: int = 1,
+    dilation: int | Axes = 1,
+) -> Tensor | None:
+    """The deconvolution, by a convolution with a channel for each pixel between two cells, and these put into place
+    (Shi et al. 2016, sub-pixel convolution); None where torch's own way is to be taken.
+    """
+    by = _axes(stride)[0]
+    plain = _axes(padding) == _axes(output_padding) == (0, 0) and _axes(dilation) == (1, 1) and bias is None
+    if not (plain and _in_bfloat16() and _axes(stride) == (by, by) and by >= SLOW_STRIDE):
+        return None
+    if x.device.type != "cpu" or x.ndim != 4:
+        return None
+    ends = [-side % by for side in weight.shape[2:]]  # zeros, so that the kernel is a whole number of strides
+    whole = F.pad(weight.bfloat16(), (0, ends[1], 0, ends[0]))
+    rows, columns = (side // by for side in whole.shape[2:])
+    parts = whole.reshape(groups, len(weight) // groups, weight.shape[1], rows, by, columns, by).flip(3, 5)
+    kernel = parts.permute(0, 2, 4, 6, 1, 3, 5).reshape(-1, len(weight) // groups, rows, columns)
+    cells = F.conv2d(x.bfloat16(), kernel, padding=(rows - 1, columns - 1), groups=groups)
+    return F.pad(F.pixel_shuffle(cells, by), (0, -ends[1], 0, -ends[0]))
+
+
+def _in_bfloat16() -> bool:
+    return torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
 
 
 def _quick_back(weight: Tensor, padding: Axes, groups: int) -> bool:
