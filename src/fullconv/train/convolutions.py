@@ -147,11 +147,11 @@ def _by_shuffling(
     """The deconvolution, by a convolution with a channel for each pixel between two cells, and these put into place
     (Shi et al. 2016, sub-pixel convolution); None where torch's own way is to be taken.
     """
-    by = _axes(stride)[0]
-    plain = _axes(padding) == _axes(output_padding) == (0, 0) and _axes(dilation) == (1, 1) and bias is None
-    if not (plain and _in_bfloat16() and _axes(stride) == (by, by) and by >= SLOW_STRIDE):
+    if x.device.type != "cpu" or x.ndim != 4 or not _in_bfloat16():
         return None
-    if x.device.type != "cpu" or x.ndim != 4:
+    by, across = _axes(stride)
+    plain = _axes(padding) == _axes(output_padding) == (0, 0) and _axes(dilation) == (1, 1) and bias is None
+    if not plain or by != across or by < SLOW_STRIDE:
         return None
     ends = [-side % by for side in weight.shape[2:]]  # zeros, so that the kernel is a whole number of strides
     whole = F.pad(weight.bfloat16(), (0, ends[1], 0, ends[0]))
