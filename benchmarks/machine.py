@@ -22,10 +22,10 @@ import fullconv as fc
 from fullconv.base.memory import keep_freed_memory
 from fullconv.data.samples import SampleSet
 from fullconv.nets.segmentation import SegmentationNet
-from fullconv.train.benchmark import measure_machine, one_step
+from fullconv.train.benchmark import combinations, measure_machine, one_step
 from fullconv.train.loop import frozen, frozen_layers
 from fullconv.train.optimiser import build_optimiser
-from fullconv.train.plan import COMBINATIONS, plan_machine
+from fullconv.train.plan import plan_machine
 from fullconv.train.recipe import recipe
 
 CROP = (320, 320)
@@ -47,13 +47,13 @@ def plan_takes(net: SegmentationNet) -> dict[str, Any]:
 
 
 def choice() -> dict[str, Any]:
-    """All ways to train at the batch that the plan takes; other batches are other training, and shown beside."""
+    """All ways that are worth a try to train at the batch that the plan takes; other batches are other training, and shown beside."""
     _, net = sharp_net()
     threads = torch.get_num_threads()
     chosen = plan_takes(net)
     combination = chosen["precision"], chosen["channels_last"]
     own: Setting = (combination, chosen["batch"], threads)
-    alike = list(product(COMBINATIONS, [chosen["batch"]], THREADS))
+    alike = list(product(combinations(torch.device("cpu")), [chosen["batch"]], THREADS))
     settings = dict.fromkeys([*alike, *product([combination], BATCHES, [threads])])
     speeds: dict[Setting, float] = dict.fromkeys(settings, 0.0)
     with frozen(frozen_layers(net, recipe("modern"))):

@@ -3,7 +3,7 @@
 python benchmarks/road.py RUNS CASE ...      runs the cases into RUNS/CASE, one after another (resumable)
 python benchmarks/road.py RUNS               names the cases
 
-For a quiet machine. Writes benchmarks/results/road.json: one row a case; rows of other cases stay, with their commit.
+For a quiet machine. Writes benchmarks/results/road.json: one row a case; rows of other cases and machines stay, with their commit.
 """
 
 from __future__ import annotations
@@ -50,10 +50,15 @@ def main(runs: Path, cases: list[str]) -> None:
     for case in cases:
         row = measured(runs / case, CASES[case])
         document = read_json(RESULTS) if RESULTS.exists() else {"rows": []}
-        rows = [old for old in document["rows"] if old["case"] != case] + [{"case": case} | row]
+        rows = beside(document["rows"], {"case": case} | row)
         order = list(CASES)
         write_json(RESULTS, {"rows": sorted(rows, key=lambda one: order.index(one["case"]))})
         print(json.dumps({"case": case} | row)[:400], flush=True)
+
+
+def beside(old: list[dict[str, Any]], row: dict[str, Any]) -> list[dict[str, Any]]:
+    """The old rows, but for that of the same case on the same machine, and this one."""
+    return [one for one in old if (one["case"], one["machine"]) != (row["case"], row["machine"])] + [row]
 
 
 def measured(out: Path, words: list[str]) -> dict[str, Any]:

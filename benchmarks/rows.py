@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from road import git, machine
+from road import beside, git, machine
 
 from fullconv.base.files import read_json, write_json
 from fullconv.nets.bundle import versions
@@ -17,15 +17,17 @@ FOLDER = Path(__file__).parent / "results"
 
 
 def run(name: str, cases: Mapping[str, Callable[[], dict[str, Any]]], asked: Iterable[str]) -> None:
-    """Measure the cases asked for (all, if none) and keep each row; the rows of other cases stay, with their commit."""
+    """Measure the cases asked for (all, if none) and keep each row; the rows of other cases and machines stay, with
+    their commit.
+    """
     path = FOLDER / f"{name}.json"
     for case in list(asked) or list(cases):
-        row = {"case": case, "commit": commit(), "date": time.strftime("%Y-%m-%d")} | cases[case]()
+        row = {"case": case, "commit": commit(), "date": time.strftime("%Y-%m-%d"), "machine": machine()}
+        row |= cases[case]()
         old = read_json(path)["rows"] if path.exists() else []
-        rows = [row if one["case"] == case else one for one in old]
-        rows += [] if any(one["case"] == case for one in old) else [row]
+        rows = beside(old, row)
         rows.sort(key=lambda one: list(cases).index(one["case"]) if one["case"] in cases else len(cases))
-        document = {"machine": machine(), "versions": versions(), "command": f"python benchmarks/{name}.py"}
+        document = {"versions": versions(), "command": f"python benchmarks/{name}.py"}
         write_json(path, document | {"rows": rows})
         print(row, flush=True)
 

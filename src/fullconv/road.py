@@ -48,7 +48,7 @@ from fullconv.report.pages import write_report
 from fullconv.report.pictures import Example
 from fullconv.train import plan as planning
 from fullconv.train.baselines import nearest_colour, patch_forest
-from fullconv.train.benchmark import ROWS, measure_machine, peak_bytes
+from fullconv.train.benchmark import measure_machine, peak_bytes, rows_to_come
 from fullconv.train.classifier import Windows, classifier_steps
 from fullconv.train.clock import Clock
 from fullconv.train.loop import training_steps
@@ -282,8 +282,9 @@ def _new_plan(this: Run, classifier: Classifier, seen: Fingerprint, question: Qu
     net = _build(STAGES[this.asked.head][-1], this, classifier, converted, None)
     crop = tuple(planning.plan_crop(seen).value)
     how = replace(recipe("modern"), frozen=0) if question.weights == "none" else recipe("modern")
+    total = rows_to_come(next(net.parameters()).device)
     measuring = measure_machine(net, crop=crop, recipe=how)
-    rows = list(progress(measuring, what="measuring this machine", total=ROWS))
+    rows = list(progress(measuring, what="measuring this machine", total=total))
     photos = len(this.samples.val) + min(OFFSET_PHOTOS, len(this.samples.train))
     seconds = photos * _seconds_a_photo(net, this.samples.val)
     decisions = planning.make_plan(question, seen, rows, window=classifier.window, seconds_to_measure=seconds)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 import torch
 from tests.small_nets import PREPARATION, converted
 from torch import nn
@@ -12,7 +13,7 @@ from fullconv.data.samples import SampleSet
 from fullconv.nets.preparation import Preparation
 from fullconv.nets.segmentation import SegmentationNet
 from fullconv.nets.sharp import sharp
-from fullconv.train.benchmark import ROWS, measure_machine, one_step
+from fullconv.train.benchmark import COMPARED_AT, measure_machine, one_step, rows_to_come
 from fullconv.train.recipe import recipe
 
 CROP = (32, 32)
@@ -43,12 +44,22 @@ def test_a_map_that_several_layers_read_is_kept_once(scenes: SampleSet) -> None:
     assert kept(4) - kept(1) < one_map / 2
 
 
+@pytest.mark.parametrize(("quick", "tried"), [(True, {"fp32", "bf16"}), (False, {"fp32"})])
+def test_bf16_is_tried_where_it_is_quick(
+    quick: bool, tried: set[str], scenes: SampleSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fullconv.train.benchmark.quick_bfloat16", lambda device: quick)
+    net = sharp(converted("tf_same"), label_space=scenes.label_space, preparation=PREPARATION)
+    rows = list(measure_machine(net, crop=CROP, recipe=replace(PLAIN, batch=8)))
+    assert len(rows) == rows_to_come(torch.device("cpu"))
+    assert {row.precision for row in rows if row.batch == COMPARED_AT} == tried
+
+
 def test_layers_that_will_not_learn_keep_nothing_while_the_machine_is_measured(scenes: SampleSet) -> None:
     backbone = converted("tf_same")
     kept = {}
     for frozen in (4, 0):
         net = sharp(backbone, label_space=scenes.label_space, preparation=PREPARATION)
         rows = list(measure_machine(net, crop=CROP, recipe=replace(PLAIN, frozen=frozen, batch=8)))
-        assert len(rows) == ROWS
         kept[frozen] = [row.activation_bytes for row in rows]
     assert all(part < whole for part, whole in zip(kept[4], kept[0], strict=True))

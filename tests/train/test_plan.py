@@ -82,6 +82,16 @@ def test_bf16_must_be_clearly_faster(half: float, precision: str) -> None:
     assert next(d.value for d in decisions if d.name == "precision") == precision
 
 
+def test_where_bf16_was_not_tried_the_plan_says_why() -> None:
+    fp32 = [row for row in MEASURED[:4] if row.precision == "fp32"] + MEASURED[4:]
+    decisions = make_plan(question(), seen((((360, 480), 9),)), fp32, window=(224, 224), seconds_to_measure=30.0)
+    made = {one.name: one for one in decisions}
+    assert (made["precision"].value, made["channels_last"].value) == ("fp32", True)
+    assert made["precision"].evidence == (
+        "images a second: fp32 5.0; fp32 channels-last 7.0; bf16 not tried, there are no instructions for it"
+    )
+
+
 @pytest.mark.parametrize(("faster", "batch", "rate"), [(10.0, 16, 4e-3), (12.0, 8, 2.83e-3)])
 def test_another_batch_must_be_clearly_faster_and_has_its_own_rate(faster: float, batch: int, rate: float) -> None:
     measured = rows((5.0, 7.0, 6.0, 9.0), {8: faster, 16: 9.0})

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fullconv.base.errors import UsageError
 from fullconv.train.losses import LOSSES, softmax_loss
@@ -51,6 +53,32 @@ def test_muon_makes_all_directions_of_a_matrix_alike_and_adamw_steps_the_rest() 
     assert 1.0 < strength[0] < 2.0  # the scale of AdamW's step
     for step in moved.values():  # the first step of AdamW is the rate, whatever the gradient
         assert torch.allclose(step.abs(), torch.full_like(step, 1e-2), rtol=0.05)
+
+
+class Products(TorchDispatchMode):
+    """What types the products of matrices inside it are computed in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.types: set[torch.dtype] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten.addmm.out:
+            self.types |= {one.dtype for one in args}
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("quick", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
+def test_muon_iterates_in_float32_where_bfloat16_is_slow(
+    quick: bool, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("fullconv.train.optimiser.quick_bfloat16", lambda device: quick)
+    net = nn.Linear(24, 24)
+    optimiser = build_optimiser(net, recipe("modern"), pretrained=frozenset())
+    net(torch.randn(2, 24)).square().mean().backward()
+    with Products() as products:
+        optimiser.step()
+    assert products.types == {dtype}
 
 
 def test_muon_steps_fresh_matrices_and_pretrained_ones_at_their_own_rates() -> None:

@@ -13,32 +13,41 @@ import torch
 
 from fullconv.nets.segmentation import SegmentationNet
 from fullconv.train.convolutions import quick_convolutions
-from fullconv.train.loop import autocast, frozen, frozen_layers
+from fullconv.train.loop import frozen, frozen_layers
 from fullconv.train.losses import LOSSES
 from fullconv.train.optimiser import build_optimiser
-from fullconv.train.plan import COMBINATIONS, Measured, best_combination
+from fullconv.train.plan import BATCHES, COMBINATIONS, Measured, best_combination
+from fullconv.train.precision import autocast, quick_bfloat16
 from fullconv.train.recipe import Recipe
 
-BATCHES = (8, 16)  # the recipe's last, so that trying takes no more memory than training
 COMPARED_AT = 4  # the batch that precisions and layouts are compared at: quickly
 ROUNDS = 2
-ROWS = len(COMBINATIONS) + len(BATCHES)
+
+
+def combinations(device: torch.device) -> list[tuple[str, bool]]:
+    """The COMBINATIONS that are worth a try: a single step in bfloat16 without instructions for it takes minutes."""
+    return [one for one in COMBINATIONS if one[0] == "fp32" or quick_bfloat16(device)]
+
+
+def rows_to_come(device: torch.device) -> int:
+    """How many rows `measure_machine` gives."""
+    return len(combinations(device)) + len(BATCHES)
 
 
 def measure_machine(net: SegmentationNet, *, crop: tuple[int, int], recipe: Recipe) -> Iterator[Measured]:
-    """Time whole training steps of `net` (which is changed by it): COMBINATIONS, then BATCHES
-    of the best.
+    """Time whole training steps of `net` (which is changed by it): `combinations`, then BATCHES of the best.
 
     Args:
         net: what is to be trained.
         crop: what training will see.
         recipe: gives the optimiser, the loss and the layers that do not learn.
-    Returns: ROWS rows, in some ten seconds on 2 cores. Settings that are compared take turns, so that a neighbour
-        who is busy for a while slows all of them alike.
+    Returns: `rows_to_come` rows, in some ten seconds on 2 cores. Settings that are compared take turns, so that a
+        neighbour who is busy for a while slows all of them alike.
     """
     base = replace(recipe, batch=COMPARED_AT)
+    tried = combinations(next(net.parameters()).device)
     with frozen(frozen_layers(net, recipe)):
-        rows = _in_turns(net, [replace(base, precision=p, channels_last=c) for p, c in COMBINATIONS], crop)
+        rows = _in_turns(net, [replace(base, precision=p, channels_last=c) for p, c in tried], crop)
         yield from rows
         best = best_combination(rows)
         base = replace(recipe, precision=best.precision, channels_last=best.channels_last)

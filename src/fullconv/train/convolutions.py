@@ -25,6 +25,7 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 
 from fullconv.nets.graph import writes
+from fullconv.train.precision import quick_bfloat16
 
 Axes = tuple[int, int]
 Limits = tuple[float, float]
@@ -174,10 +175,9 @@ def _quick_back(weight: Tensor, padding: Axes, groups: int) -> bool:
 
 def _clamps(dtype: torch.dtype) -> bool:
     """Whether torch's oneDNN clamps what a convolution writes, in this type, on this processor."""
-    operators = torch.ops.mkldnn
-    if not (torch.backends.mkldnn.is_available() and hasattr(operators, "_convolution_pointwise")):  # type: ignore[no-untyped-call]
+    if not (torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise")):  # type: ignore[no-untyped-call]
         return False
-    return dtype == torch.float32 or (dtype == torch.bfloat16 and operators._is_mkldnn_bf16_supported())
+    return dtype == torch.float32 or (dtype == torch.bfloat16 and quick_bfloat16(torch.device("cpu")))
 
 
 class _Convolution(torch.autograd.Function):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from fullconv.train.checkpoint import read_checkpoint, write_checkpoint
 from fullconv.train.convolutions import quick_convolutions
 from fullconv.train.losses import LOSSES
 from fullconv.train.optimiser import build_optimiser, rate_factor, set_rate
+from fullconv.train.precision import autocast
 from fullconv.train.recipe import Recipe, head_first_steps
 from fullconv.train.watch import Watch, check_finite
 
@@ -292,11 +293,6 @@ def prepared(photos: Tensor, preparation: Preparation) -> Tensor:
         torch.tensor(v, device=photos.device).view(1, 3, 1, 1) for v in (preparation.mean, preparation.scale)
     )
     return (ordered.float() - mean) * scale
-
-
-def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any]:
-    """bf16 where the recipe asks for it."""
-    return torch.autocast(device.type, torch.bfloat16) if precision == "bf16" else nullcontext()
 
 
 def _floats(network: nn.Module) -> list[tuple[str, Tensor]]:

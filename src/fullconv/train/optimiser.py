@@ -9,11 +9,14 @@ Express", algorithm 1) make them alike enough. All other weights it leaves to Ad
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
+from fullconv.train.precision import Float32, quick_bfloat16
 from fullconv.train.recipe import Recipe, head_first_steps
 
 NARROW = 16  # below this a side of a matrix has too few directions to be made alike: scores of few classes
@@ -54,8 +57,17 @@ def build_optimiser(network: nn.Module, recipe: Recipe, *, pretrained: frozenset
     if recipe.optimiser == "muon":
         from timm.optim.muon import Muon  # a second, for all of timm
 
-        return Muon(parts, lr=recipe.rate)
+        muon = Muon(parts, lr=recipe.rate)
+        if not quick_bfloat16(next(network.parameters()).device):
+            muon.step = partial(_step_in_float32, muon.step)  # type: ignore[method-assign]
+        return muon
     return AdamW(parts, lr=recipe.rate, fused=True)
+
+
+def _step_in_float32(step: Callable[[], Any]) -> None:
+    """timm's Muon iterates in bfloat16, whatever the weights are."""
+    with Float32():
+        step()
 
 
 def _matrices(network: nn.Module) -> frozenset[str]:

@@ -19,6 +19,7 @@ from fullconv.train.recipe import Recipe, for_stage, recipe
 SCHEMA = "fullconv.plan/1"
 GRID = 32
 COMBINATIONS = (("fp32", False), ("fp32", True), ("bf16", False), ("bf16", True))  # precision, channels-last
+BATCHES = (8, 16)  # the recipe's last, so that trying takes no more memory than training
 LARGEST_CROP = 320  # what the first runs used; larger ones are not compared yet
 REPLANNED_AFTER = (0.1, 0.5)  # shares of the steps in which all layers learn: a machine may grow slower or quiet
 FEWEST_STEPS = 5  # before a plan is made again: the first step also starts the processes that make its batches
@@ -148,7 +149,7 @@ def make_plan(
     machine = plan_machine(rows, recipe("modern"))
     batch = next(one.value for one in machine if one.name == "batch")
     reserve = _reserve(question, seconds_to_measure)
-    speed = next(row.images_per_second for row in rows[len(COMBINATIONS) :] if row.batch == batch)
+    speed = next(row.images_per_second for row in rows[-len(BATCHES) :] if row.batch == batch)
     steps = _steps(question, seen, crop.value, batch, speed, window, reserve.value)
     start = _random_start() if question.weights == "none" else [plan_pretrained_rate(seen)]
     return [crop, aware, *machine, _workers(question), plan_dropout(seen), *start, reserve, *steps]
@@ -238,21 +239,21 @@ def _background(fingerprint: Fingerprint) -> str:
 
 
 def best_combination(rows: Sequence[Measured]) -> Measured:
-    """The fastest row of fp32, unless one of bf16 is clearly faster."""
-    full, half = (
-        max((row for row in rows if row.precision == name), key=lambda row: row.images_per_second)
-        for name in ("fp32", "bf16")
-    )
+    """The fastest row of fp32, unless one of bf16 (where that was tried) is clearly faster."""
+    full = max((row for row in rows if row.precision == "fp32"), key=lambda row: row.images_per_second)
+    half = max((row for row in rows if row.precision == "bf16"), key=lambda row: row.images_per_second, default=full)
     return half if half.images_per_second > CLEARLY * full.images_per_second else full
 
 
 def plan_machine(rows: Sequence[Measured], recipe: Recipe) -> list[Decision]:
     """Precision and layout by speed; the recipe's batch unless another is faster by more than 15% an image."""
-    first, sizes = rows[: len(COMBINATIONS)], rows[len(COMBINATIONS) :]
+    first, sizes = rows[: -len(BATCHES)], rows[-len(BATCHES) :]
     best = best_combination(first)
     said = "; ".join(
         f"{row.precision}{' channels-last' if row.channels_last else ''} {row.images_per_second:.1f}" for row in first
     )
+    if all(row.precision == "fp32" for row in first):
+        said += "; bf16 not tried, there are no instructions for it"
     usual = next(row for row in sizes if row.batch == recipe.batch)
     fastest = max(sizes, key=lambda row: row.images_per_second)
     batch = fastest if fastest.images_per_second > 1.15 * usual.images_per_second else usual

@@ -140,7 +140,6 @@ RECIPES = {
         ema=0.998,
         clip=5.0,
         offsets="fitted",
-        precision="bf16",
         channels_last=True,
     ),
 }
