@@ -95,6 +95,19 @@ def test_the_bundle_scores_what_the_run_says(finished: tuple[fc.Asked, list[str]
     assert scores.mean_iou == pytest.approx(bundle.card["scores"]["mean_iou"], abs=1e-9)
 
 
+def test_measuring_is_timed_as_if_every_pixel_were_guessed_right(
+    finished: tuple[fc.Asked, list[str]], scenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: list[Scores] = []
+    monkeypatch.setattr(
+        road, "evaluate_with", lambda function, samples: judged.append(evaluate_with(function, samples))
+    )
+    val = fc.read_samples(scenes).val
+    assert road._seconds_a_photo(fc.load(finished[0].out / "bundle").net, val) > 0
+    assert judged[-1].pixel_accuracy == 1
+    assert len(judged[-1].photos) == min(len(val), road.TIMED_PHOTOS)
+
+
 def test_the_card_tells_the_recipe_of_the_stage_that_was_kept(
     finished: tuple[fc.Asked, list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,7 +53,7 @@ def predict_photo(net: SegmentationNet, photo: Photo) -> Prediction:
     prepared = net.preparation.prepare(pixels_of(photo))[None].to(_device(net))
     with evaluating(net), torch.inference_mode():
         scores = net(prepared)[0].float().cpu()
-        labels = scores.argmax(0)
+        labels = scores.max(0).indices  # argmax takes eight times as long
     return Prediction(labels.numpy().astype(net.label_space.dtype), scores.numpy(), net.label_space)
 
 
