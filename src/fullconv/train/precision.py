@@ -15,8 +15,8 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager[Any
 
 
 def quick_bfloat16(device: torch.device) -> bool:
-    """Whether torch computes in bfloat16 with instructions made for it; without, a step takes up to forty times as
-    long as in float32 (docs/log.md).
+    """Whether torch computes in bfloat16 with instructions made for it; without, a step takes twenty times as long
+    as in float32 and more (docs/log.md).
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
