@@ -47,7 +47,7 @@ def plan_takes(net: SegmentationNet) -> dict[str, Any]:
 
 
 def choice() -> dict[str, Any]:
-    """All ways that are worth a try to train at the batch that the plan takes; other batches are other training, and shown beside."""
+    """All ways worth a try to train at the batch that the plan takes; other batches are other training, shown beside."""
     _, net = sharp_net()
     threads = torch.get_num_threads()
     chosen = plan_takes(net)

@@ -3,7 +3,8 @@
 python benchmarks/road.py RUNS CASE ...      runs the cases into RUNS/CASE, one after another (resumable)
 python benchmarks/road.py RUNS               names the cases
 
-For a quiet machine. Writes benchmarks/results/road.json: one row a case; rows of other cases and machines stay, with their commit.
+For a quiet machine. Writes benchmarks/results/road.json: one row a case; rows of other cases and machines stay, with
+their commit.
 """
 
 from __future__ import annotations

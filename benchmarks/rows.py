@@ -25,8 +25,8 @@ def run(name: str, cases: Mapping[str, Callable[[], dict[str, Any]]], asked: Ite
         row = {"case": case, "commit": commit(), "date": time.strftime("%Y-%m-%d"), "machine": machine()}
         row |= cases[case]()
         old = read_json(path)["rows"] if path.exists() else []
-        rows = beside(old, row)
-        rows.sort(key=lambda one: list(cases).index(one["case"]) if one["case"] in cases else len(cases))
+        order = list(cases)
+        rows = sorted(beside(old, row), key=lambda one: order.index(one["case"]) if one["case"] in order else len(order))
         document = {"versions": versions(), "command": f"python benchmarks/{name}.py"}
         write_json(path, document | {"rows": rows})
         print(row, flush=True)

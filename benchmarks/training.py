@@ -128,16 +128,16 @@ def build(network: str, samples: SampleSet) -> SegmentationNet:
 
 
 def base_recipe(network: str, samples: SampleSet) -> Recipe:
-    """The recipe `modern` as the plan fills it in (bf16 where the processor has it); theirs with the plain loss, all layers learning from the first step
-    and the likeliest class.
+    """The recipe `modern` as the plan fills it in (bf16 where the processor has it); theirs with the plain loss, all
+    layers learning from the first step and the likeliest class.
     """
     seen = fingerprint(samples)
     crop = tuple(planning.plan_crop(seen).value)
     aware = planning.plan_class_aware([one.share for one in seen.classes]).value
     rate, dropout = planning.plan_pretrained_rate(seen).value, planning.plan_dropout(seen).value
     precision = "bf16" if quick_bfloat16(torch.device("cpu")) else "fp32"
-    how = replace(recipe("modern"), crop=crop, class_aware=aware, pretrained_rate=rate, dropout=dropout)
-    how = replace(how, precision=precision)
+    planned = {"crop": crop, "class_aware": aware, "pretrained_rate": rate, "dropout": dropout, "precision": precision}
+    how = replace(recipe("modern"), **planned)
     plain = {"loss": "softmax", "head_first": 0.0, "pretrained_warm_up": 0.0, "offsets": "none"}
     return replace(how, **plain) if network in THEIRS else how
 
