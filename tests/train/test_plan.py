@@ -111,6 +111,12 @@ def test_steps_follow_from_seconds_and_speed() -> None:
     assert values["32s.steps"] == pytest.approx(values["32s.seconds"] * 9.5 * 0.9 / 16, rel=0.02)
 
 
+def test_a_recipe_of_whole_photos_has_no_decisions_about_crops() -> None:
+    of_crops = {"crop", "class_aware", "batch", "dropout", "pretrained_rate"}
+    names = {name: {d["name"] for d in planned(recipe=name)["decisions"]} for name in ("modern", "paper")}  # type: ignore[attr-defined]
+    assert names["modern"] - names["paper"] == of_crops
+
+
 def test_steps_asked_for_are_kept() -> None:
     plan = plan_of(planned(steps=7), question(steps=7))
     assert {stage: recipe.steps for stage, recipe in plan.recipes.items()} == {"classifier": 7, "32s": 7, "16s": 7}

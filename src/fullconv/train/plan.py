@@ -151,8 +151,11 @@ def make_plan(
     reserve = _reserve(question, seconds_to_measure)
     speed = next(row.images_per_second for row in rows[-len(BATCHES) :] if row.batch == batch)
     steps = _steps(question, seen, crop.value, batch, speed, window, reserve.value)
-    start = _random_start() if question.weights == "none" else [plan_pretrained_rate(seen)]
-    return [crop, aware, *machine, _workers(question), plan_dropout(seen), *start, reserve, *steps]
+    start = _random_start() if question.weights == "none" else []
+    of_crops = [crop, aware, plan_dropout(seen), *([] if start else [plan_pretrained_rate(seen)])]
+    if not recipe(question.recipe).crop:  # of whole photos: the recipe's own batch and rates
+        of_crops, machine = [], [one for one in machine if one.name != "batch"]
+    return [*of_crops, *machine, _workers(question), *start, reserve, *steps]
 
 
 def plan_of(document: dict[str, Any], question: Question) -> Plan:
