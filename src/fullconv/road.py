@@ -33,6 +33,7 @@ from fullconv.data.formats.class_folders import ClassFolders, read_class_folders
 from fullconv.data.read import read_samples
 from fullconv.data.samples import Sample, SampleSet
 from fullconv.data.scenes import write_scenes
+from fullconv.labels.decode import source_of
 from fullconv.measure.classification import MultiLabelScores, SingleLabelScores, multi_label_scores, single_label_scores
 from fullconv.measure.compare import compare
 from fullconv.measure.evaluate import evaluate_with
@@ -222,7 +223,8 @@ def _read(asked: Asked, say: Callable[[str], None]) -> Run:
         )
     for note in (*samples.notes, *(folders.notes if folders else ())):
         say(note)
-    files = [path for sample in (*samples.train, *samples.val) for path in (sample.photo, sample.label_map)]
+    used = (*samples.train, *samples.val)
+    files = list(dict.fromkeys(path for one in used for path in (one.photo, source_of(one.label_map))))
     files += [item.path for item in (*folders.train, *folders.val)] if folders else []
     question = asked.to_json() | {"out": None}
     splits = {"train": [one.name for one in samples.train], "val": [one.name for one in samples.val]}

@@ -235,7 +235,7 @@ def test_annotations_in_json_stop_and_are_named(tmp_path: Path) -> None:
     (tmp_path / "annotations.json").write_text("{}")
     with pytest.raises(LayoutUnknown) as error:
         read_samples(tmp_path)
-    assert "label maps first" in error.value.try_
+    assert "into label maps" in error.value.try_
 
 
 def test_class_folders_as_data_are_named(tmp_path: Path) -> None:

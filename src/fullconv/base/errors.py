@@ -11,6 +11,7 @@ FullconvError                the work could not be done (exit code 1)
 │   ├── UnknownLabel         a label map holds an id or colour outside the label space
 │   ├── SizeMismatch         photo and label map differ in size
 │   ├── UnreadableImage      a photo or label map cannot be decoded
+│   ├── AnnotationError      an annotation file cannot be read, or says what cannot be drawn
 │   └── SplitError           the splits cannot be used
 ├── NetError                 the networks
 │   ├── GeometryError        stride, offset or size do not fit
@@ -88,6 +89,10 @@ class SizeMismatch(DataError):
 
 class UnreadableImage(DataError):
     """A photo or label map cannot be decoded."""
+
+
+class AnnotationError(DataError):
+    """An annotation file cannot be read, or says what cannot be drawn."""
 
 
 class SplitError(DataError):

@@ -13,8 +13,10 @@ from PIL import Image, ImageOps
 from fullconv.base.errors import UnreadableImage
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".ppm", ".pgm", ".gif")
-_ORIENTATION = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)
+EXIF_ORIENTATION = 0x0112
+SIDEWAYS = (5, 6, 7, 8)  # orientations that exchange height and width
+UNREADABLE = (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError)
+"""What Pillow raises for a file that is no image, or is cut off."""
 
 
 def list_images(folder: Path) -> list[Path]:
@@ -30,7 +32,7 @@ def photo_size(path: Path) -> tuple[int, int]:
     """(H, W) of the upright photo, read from its header. Raises: UnreadableImage."""
     with _opened(path) as image:
         width, height = image.size
-        return (width, height) if image.getexif().get(_ORIENTATION) in _SIDEWAYS else (height, width)
+        return (width, height) if image.getexif().get(EXIF_ORIENTATION) in SIDEWAYS else (height, width)
 
 
 def read_photo(path: Path) -> NDArray[np.uint8]:
@@ -38,7 +40,7 @@ def read_photo(path: Path) -> NDArray[np.uint8]:
     with _opened(path) as image:
         try:
             return rgb(image)
-        except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        except UNREADABLE as error:
             raise _unreadable(path, error) from error
 
 

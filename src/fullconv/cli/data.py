@@ -1,4 +1,4 @@
-"""`fullconv data`: what was read, and why."""
+"""`fullconv data`: what was read, and why; the same in another format."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def split_names(text: str | None) -> tuple[str, ...] | None:
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def command() -> None:
-    """What was read from a folder of samples, and why."""
+    """What was read from a folder of samples, and why; the same in another format."""
 
 
 @command.command()
@@ -87,6 +87,43 @@ def show(
         click.echo(json.dumps(samples.to_json(), indent=2, ensure_ascii=False))
     else:
         click.echo(describe(samples))
+
+
+@command.command()
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "--to",
+    type=click.Choice(["voc", "coco", "labelme", "paired"]),
+    required=True,
+    help="The format to write.",
+)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="A new folder.")
+@label_options
+def convert(
+    data: Path,
+    to: str,
+    out: Path,
+    classes: str | None,
+    others: str,
+    void: str | None,
+    splits: Path | None,
+    seed: int,
+    skip_bad: bool,
+) -> None:
+    """Write the samples of DATA in another format, every pixel as it is; DATA is only read.
+
+    COCO and labelme get one mask for each connected region of a class, as polygons would lose pixels.
+    """
+    from fullconv.data.convert import convert_samples
+    from fullconv.data.read import read_samples
+
+    samples = read_samples(
+        data, classes=split_names(classes), others=others, void=void, splits=splits, seed=seed, skip_bad=skip_bad
+    )
+    for note in samples.notes:
+        click.echo(note)
+    number = convert_samples(samples, to, out)
+    click.echo(f"{number} samples written as {to} to {out}")
 
 
 def describe(samples: SampleSet) -> str:

@@ -25,6 +25,7 @@ from fullconv.labels.space import LabelSpace
 
 SHRINKS = (32, 16, 8, 4)  # each twice the next: counts of the finest cells are summed up to the coarsest
 _COARSEST, _FINEST = SHRINKS[0], SHRINKS[-1]
+_STRIP = 16 * _COARSEST  # rows
 
 Ints = NDArray[np.int64]
 
@@ -133,14 +134,19 @@ def shrink(labels: Ints, classes: int) -> dict[int, Ints]:
     height, width = labels.shape
     labels = np.pad(labels, ((0, -height % _COARSEST), (0, -width % _COARSEST)), constant_values=classes)
     totals = {factor: np.zeros((2, classes), np.int64) for factor in SHRINKS}
-    for top in range(0, height, _COARSEST):  # by strips: the counts of all cells of a large photo would not fit
-        cells = _count_cells(labels[top : top + _COARSEST], classes)
+    present = np.flatnonzero(np.bincount(labels.ravel(), minlength=classes + 1)[:classes])
+    if not present.size:
+        return totals
+    place = np.full(classes + 1, len(present))
+    place[present] = np.arange(len(present))
+    for top in range(0, height, _STRIP):  # by strips: the counts of all cells of a large photo would not fit
+        cells = _count_cells(place[labels[top : top + _STRIP]], len(present))
         for factor in reversed(SHRINKS):
             if factor > _FINEST:
                 cells = cells[0::2, 0::2] + cells[1::2, 0::2] + cells[0::2, 1::2] + cells[1::2, 1::2]
             given = cells.argmax(axis=2).ravel()
-            totals[factor][0] += np.bincount(given, cells.max(axis=2).ravel(), classes).astype(np.int64)
-            totals[factor][1] += np.bincount(given, cells.sum(axis=2).ravel(), classes).astype(np.int64)
+            for row, counted in enumerate((cells.max(axis=2), cells.sum(axis=2))):
+                totals[factor][row, present] += np.bincount(given, counted.ravel(), len(present)).astype(np.int64)
     return totals
 
 

@@ -5,7 +5,8 @@ In: facts and a space. Out: facts that stay, what is skipped, what is said; or a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from fullconv.base.errors import UnknownLabel
 from fullconv.data.formats.listing import count, some
@@ -18,12 +19,24 @@ from fullconv.labels.space import LabelSpace, Value, say_value
 
 
 def known_values(
-    facts: Sequence[PairFacts], space: LabelSpace, source: str, skip_bad: bool
+    facts: Sequence[PairFacts],
+    space: LabelSpace,
+    source: str,
+    skip_bad: bool,
+    *,
+    called: Mapping[int, str] = MappingProxyType({}),
 ) -> tuple[list[PairFacts], list[Skipped], list[str]]:
     """Stop at values outside the space, or skip the samples that have them.
 
+    Args:
+        source: what lists the classes.
+        called: values outside the space -> what annotation files call them.
     Raises: UnknownLabel naming the first ten, with their place.
     """
+
+    def say(values: Sequence[Value]) -> str:
+        return some(_say(value, called) for value in values)
+
     strange = {one.pair.name: _strange(one, space) for one in facts}
     bad = [one for one in facts if strange[one.pair.name]]
     if not bad or space.others != "error":
@@ -32,20 +45,19 @@ def known_values(
     if len(bad) == len(facts) or not skip_bad:
         raise UnknownLabel(
             f"{say_allowed(space)} ({source})",
-            f"{some((_where(one, strange[one.pair.name][0], space) for one in bad), 10)}; {len(bad)} of "
-            f"{count(len(facts), 'label map')} have values outside: {some(map(say_value, values))}{diagnosis(bad)}",
-            _what_to_type(values, space, source, partly=len(bad) < len(facts)),
+            f"{some((_where(one, strange[one.pair.name][0], called) for one in bad), 10)}; {len(bad)} of "
+            f"{count(len(facts), 'label map')} have values outside: {say(values)}{diagnosis(bad)}",
+            _what_to_type(values, space, source, called, partly=len(bad) < len(facts)),
         )
     skipped = [
         Skipped(
             one.pair.name,
-            (one.pair.photo, one.pair.label_map),
-            f"label: {some(map(say_value, strange[one.pair.name]))} outside the label space",
+            one.pair.files,
+            f"label: {say(strange[one.pair.name])} outside the label space",
         )
         for one in bad
     ]
-    left_out = some(map(say_value, values))
-    said = f"{count(len(bad), 'sample')} with values outside the label space left out, as asked ({left_out})."
+    said = f"{count(len(bad), 'sample')} with values outside the label space left out, as asked ({say(values)})."
     return [one for one in facts if not strange[one.pair.name]], skipped, [said]
 
 
@@ -57,19 +69,26 @@ def _strange(one: PairFacts, space: LabelSpace) -> list[Value]:
     return sorted((value for value in counts if value not in known), key=lambda value: -counts[value])
 
 
-def _where(one: PairFacts, value: Value, space: LabelSpace) -> str:
+def _say(value: Value, called: Mapping[int, str]) -> str:
+    return repr(called[value]) if isinstance(value, int) and value in called else say_value(value)
+
+
+def _where(one: PairFacts, value: Value, called: Mapping[int, str]) -> str:
     raw = decode(one.pair.label_map)
     values = raw.as_colours() if isinstance(value, tuple) else raw.ids
     code = pack_one(value) if isinstance(value, tuple) else value
     if values is None:
-        return f"{one.pair.label_map.name} has {say_value(value)}"
+        return f"{one.pair.label_map.name} has {_say(value, called)}"
     rows, columns = (values == code).nonzero()
-    return (
-        f"{one.pair.label_map.name} has {say_value(value)} at row {rows[0]}, column {columns[0]} ({len(rows)} pixels)"
-    )
+    where = f"at row {rows[0]}, column {columns[0]} ({len(rows)} pixels)"
+    return f"{one.pair.label_map.name} has {_say(value, called)} {where}"
 
 
-def _what_to_type(values: Sequence[Value], space: LabelSpace, source: str, *, partly: bool) -> str:
+def _what_to_type(
+    values: Sequence[Value], space: LabelSpace, source: str, called: Mapping[int, str], *, partly: bool
+) -> str:
+    if any(isinstance(value, int) and value in called for value in values):
+        return f"list them in {source}" + ("; or --skip-bad to leave these samples out" if partly else "")
     first = say_value(values[0])
     tips = []
     ids = [value for value in values if isinstance(value, int)]

@@ -20,7 +20,7 @@ from fullconv.data.split import Item, hold_out
 from fullconv.data.survey import PairFacts, survey
 from fullconv.data.usable import of_fitting_size, readable, turn_of
 from fullconv.labels.classfile import find_class_file
-from fullconv.labels.decide import decide, parse_void
+from fullconv.labels.decide import as_listed, decide, parse_void
 from fullconv.labels.held import Held, held
 from fullconv.labels.space import LabelSpace, Value, say_value
 
@@ -118,8 +118,15 @@ def _label_space(
 ) -> tuple[LabelSpace, list[PairFacts], list[Skipped], list[str]]:
     together = _together(facts)
     if like is not None:
+        like = like.in_files_of(listing.classes.space) if listing.classes is not None else like
         known, unknown, said = known_values(facts, like, "the bundle", skip_bad)
         return like, known, unknown, ["Label maps read by the bundle's label space.", *said]
+    if listing.classes is not None:
+        space, notes = as_listed(listing.classes.space, _together(facts), void)
+        source, strange = listing.classes.source, listing.classes.strange
+        known, unknown, said = known_values(facts, space, source, skip_bad, called=strange)
+        listed = f"{space.size} classes by {source}: {some(space.names, 12)}."
+        return space, known, unknown, [listed, *notes, *said]
     class_file = find_class_file([*listing.places, data])
     if class_file is None:
         check_looks(facts, together)
@@ -164,9 +171,7 @@ def _with_pixels(
     """Drop samples that are void everywhere: there is nothing to learn and nothing to score in them."""
     pixels = {one.pair.name: _pixels(one, space) for one in facts}
     empty = [one for one in facts if not any(pixels[one.pair.name][:-1])]
-    skipped = [
-        Skipped(o.pair.name, (o.pair.photo, o.pair.label_map), "void everywhere: no class to learn") for o in empty
-    ]
+    skipped = [Skipped(o.pair.name, o.pair.files, "void everywhere: no class to learn") for o in empty]
     return [one for one in facts if any(pixels[one.pair.name][:-1])], pixels, skipped
 
 

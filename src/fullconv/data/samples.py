@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fullconv.base.images import read_photo
+from fullconv.labels.decode import Drawn, source_of
 from fullconv.labels.maps import read_label_map
 from fullconv.labels.space import LabelSpace
 
@@ -24,13 +25,14 @@ class Sample:
     Args:
         name: the photo's stem, or folder and stem where stems alone are not unique.
         size: (H, W) of the upright photo.
+        label_map: its file, or how it is drawn from an annotation file.
         turn: the EXIF orientation by which the label map is turned too: 1 (not at all) unless it was drawn on the
             photo as stored.
     """
 
     name: str
     photo: Path
-    label_map: Path
+    label_map: Path | Drawn
     size: tuple[int, int]
     label_space: LabelSpace
     turn: int = 1
@@ -58,7 +60,7 @@ class SampleSet:
     """What was read from a folder.
 
     Args:
-        layout: "voc", "segnet" or "paired".
+        layout: the name of the format: "voc", "paired", "coco", ...
         notes: sentences that say what was recognised, why, and what was done.
         pixels: sample name -> pixels of each class and, last, of void, in the label map as it is on disk.
         contents: sample name -> sha256 of its photo's file.
@@ -119,7 +121,7 @@ def _sample_json(sample: Sample, root: Path) -> dict[str, Any]:
     return {
         "name": sample.name,
         "photo": _beside(sample.photo, root),
-        "label_map": _beside(sample.label_map, root),
+        "label_map": _beside(source_of(sample.label_map), root),
         "size": list(sample.size),
     }
 

@@ -17,14 +17,12 @@ from pathlib import Path
 from PIL import Image
 
 from fullconv.base.errors import UnreadableImage
+from fullconv.base.images import EXIF_ORIENTATION, SIDEWAYS, UNREADABLE
 from fullconv.base.progress import progress
 from fullconv.data.formats.listing import Pair
 from fullconv.labels.decode import decode, unreadable
 from fullconv.labels.held import Holds, holds
 from fullconv.labels.space import Colour
-
-_ORIENTATION = 0x0112
-_SIDEWAYS = (5, 6, 7, 8)
 
 
 @dataclass(frozen=True)
@@ -68,12 +66,12 @@ def photo_facts(path: Path) -> PhotoFacts:
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data)) as image:
                 width, height = image.size
-                orientation = int(image.getexif().get(_ORIENTATION, 1))
+                orientation = int(image.getexif().get(EXIF_ORIENTATION, 1))
                 image.draft("L", (max(1, width // 8), max(1, height // 8)))  # JPEG: every byte is read, few are kept
                 image.load()
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise unreadable(path, error) from error
-    size = (width, height) if orientation in _SIDEWAYS else (height, width)
+    size = (width, height) if orientation in SIDEWAYS else (height, width)
     return PhotoFacts(size, orientation, hashlib.sha256(data).hexdigest())
 
 

@@ -8,22 +8,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fullconv.base.errors import SizeMismatch, UnreadableImage
+from fullconv.base.images import SIDEWAYS
 from fullconv.data.formats.listing import count, some
 from fullconv.data.samples import Skipped
 from fullconv.data.survey import Broken, PairFacts
 from fullconv.labels.maps import same_aspect
 
-_SIDEWAYS = (5, 6, 7, 8)
-_TURNED = (2, 3, 4, *_SIDEWAYS)
+_TURNED = (2, 3, 4, *SIDEWAYS)
 
 
 def readable(facts: Sequence[PairFacts | Broken], skip_bad: bool) -> tuple[list[PairFacts], list[Skipped]]:
     """Drop samples of which a file cannot be decoded. Raises: UnreadableImage if these are more than half."""
     whole = [one for one in facts if isinstance(one, PairFacts)]
     broken = [
-        Skipped(one.pair.name, (one.pair.photo, one.pair.label_map), f"unreadable: {one.why}")
-        for one in facts
-        if isinstance(one, Broken)
+        Skipped(one.pair.name, one.pair.files, f"unreadable: {one.why}") for one in facts if isinstance(one, Broken)
     ]
     if len(broken) > len(whole) and not (skip_bad and whole):
         raise UnreadableImage(
@@ -43,7 +41,7 @@ def of_fitting_size(facts: Sequence[PairFacts], skip_bad: bool) -> tuple[list[Pa
     fits = [same_aspect(turned_size(one), one.photo.size) for one in facts]
     fitting = [one for one, fit in zip(facts, fits, strict=True) if fit]
     unfit = [one for one, fit in zip(facts, fits, strict=True) if not fit]
-    skipped = [Skipped(one.pair.name, (one.pair.photo, one.pair.label_map), f"size: {_sizes(one)}") for one in unfit]
+    skipped = [Skipped(one.pair.name, one.pair.files, f"size: {_sizes(one)}") for one in unfit]
     if len(unfit) > len(fitting) and not (skip_bad and fitting):
         raise SizeMismatch(
             "every label map must have its photo's size, or at least its aspect ratio",
@@ -81,10 +79,18 @@ def _say_turned(facts: Sequence[PairFacts]) -> list[str]:
 
 
 def turn_of(one: PairFacts) -> int:
-    """A label map that fits the photo as stored and not as upright was drawn on it as stored."""
-    height, width = one.photo.size
-    sideways = one.photo.orientation in _SIDEWAYS and not same_aspect(one.holds.size, (height, width))
-    return one.photo.orientation if sideways and same_aspect(one.holds.size, (width, height)) else 1
+    """The EXIF orientation by which a label map is turned: see `turn_by_sizes`."""
+    return turn_by_sizes(one.holds.size, one.photo.size, one.photo.orientation)
+
+
+def turn_by_sizes(label_map: tuple[int, int], photo: tuple[int, int], orientation: int) -> int:
+    """A label map that fits the photo as stored and not as upright was drawn on it as stored: the orientation, else 1.
+
+    Args:
+        label_map: (H, W) of its file; `photo`: (H, W) upright.
+    """
+    sideways = orientation in SIDEWAYS and not same_aspect(label_map, photo)
+    return orientation if sideways and same_aspect(label_map, (photo[1], photo[0])) else 1
 
 
 def turned_size(one: PairFacts) -> tuple[int, int]:

@@ -105,6 +105,17 @@ def read_class_file(path: Path, *, must: bool = True) -> ClassFile | None:
     return ClassFile(path, tuple(entries))
 
 
+def ids_of(entries: Sequence[Entry]) -> list[int]:
+    """The ids of the entries: those given for all of them, else 0, 1, 2 ... in their order.
+
+    labelme writes `__ignore__` in front and counts from the line after it: it is -1 there.
+    """
+    if all(entry.id is not None for entry in entries):
+        return [entry.id for entry in entries if entry.id is not None]
+    first = -1 if entries[0].name.strip().lower() == "__ignore__" else 0
+    return list(range(first, first + len(entries)))
+
+
 def _candidates(place: Path) -> list[Path]:
     return [
         path
@@ -132,9 +143,10 @@ def _richest(found: Sequence[ClassFile]) -> list[ClassFile]:
 
 
 def _agree(one: ClassFile, other: ClassFile) -> bool:
-    if [entry.name for entry in one.entries] != [entry.name for entry in other.entries]:
+    ours, theirs = ([entry for entry in file.entries if entry.name != "__ignore__"] for file in (one, other))
+    if [entry.name for entry in ours] != [entry.name for entry in theirs]:
         return False
-    pairs = list(zip(one.entries, other.entries, strict=True))
+    pairs = list(zip(ours, theirs, strict=True))
     return all(
         (a.id is None or b.id is None or a.id == b.id)
         and (a.colour is None or b.colour is None or a.colour == b.colour)

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from fullconv.base.errors import LabelSpaceError, UsageError
 from fullconv.labels.builtin import CAMVID_11, VOC_21, VOC_21_COLOURS, VOC_PALETTE, VOID_COLOUR
-from fullconv.labels.classfile import ClassFile, Entry
+from fullconv.labels.classfile import ClassFile, Entry, ids_of
 from fullconv.labels.held import Held
 from fullconv.labels.space import Colour, LabelSpace, Value, background_of, say_value
 
@@ -23,7 +24,7 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-_VOID_NAMES = _words(
+VOID_NAMES = _words(
     "void ignore ignored __ignore__ _void_ unlabelled unlabeled unlabel unannotated ignore_label void_label"
 )
 
@@ -64,6 +65,28 @@ def decide(held: Held, *, layout: str, class_file: ClassFile | None, void: Value
     return _as_found(held, void)
 
 
+def as_listed(space: LabelSpace, held: Held, void: Value | str | None) -> Decided:
+    """The label space that a format gives, with another void if one is asked for. Raises: UsageError.
+
+    Where shapes leave no pixel of any label map uncovered, what lies below them is no class.
+    """
+    ground = space.file_values[space.background] if space.background is not None else ()
+    if ground and not any(value in (held.ids or {}) for value in ground):
+        kept = [index for index in range(space.size) if index != space.background]
+        space = replace(
+            space,
+            names=tuple(space.names[index] for index in kept),
+            colours=tuple(space.colours[index] for index in kept),
+            file_values=tuple(space.file_values[index] for index in kept),
+            background=None,
+        )
+    if void is None:
+        return space, ()
+    if void == NO_VOID:
+        return replace(space, void_values=()), ("Nothing is void, as asked.",)
+    return _with_void(space, (), void)
+
+
 # ---- a class file ---------------------------------------------------------------------------------------------------
 
 
@@ -71,8 +94,8 @@ def _by_class_file(held: Held, class_file: ClassFile, void: Value | str | None) 
     name = class_file.path.name
     entries = list(class_file.entries)
     by_colour = _reads_colours(held, entries, name, void)
-    values = [entry.colour for entry in entries] if by_colour else _ids(entries)
-    voids = [] if void == NO_VOID else [e for e in entries if e.name.strip().lower() in _VOID_NAMES]
+    values = [entry.colour for entry in entries] if by_colour else ids_of(entries)
+    voids = [] if void == NO_VOID else [e for e in entries if e.name.strip().lower() in VOID_NAMES]
     real = [(entry, value) for entry, value in zip(entries, values, strict=True) if entry not in voids]
     notes = [f"Classes by {name}: {len(real)}, {'by colour' if by_colour else 'by id'}."]
     void_values: list[Value] = [
@@ -113,7 +136,7 @@ def _reads_colours(held: Held, entries: Sequence[Entry], name: str, void: Value 
                 f"write lines such as `{entries[0].name} 128 0 0` in {name}",
             )
         return True
-    ids = _ids(entries)
+    ids = ids_of(entries)
     ids_fit = set(held.ids) <= {*ids, VOID_8}
     colours_fit = coloured and held.colours is not None and set(held.colours) <= table
     if not colours_fit or not _has_palette(held):
@@ -126,14 +149,6 @@ def _reads_colours(held: Held, entries: Sequence[Entry], name: str, void: Value 
 def _palette_agrees(held: Held, entries: Sequence[Entry], ids: Sequence[int]) -> bool:
     colour_of = {index: entry.colour for index, entry in zip(ids, entries, strict=True)}
     return held.palette is not None and all(colour_of.get(i) == colour for i, colour in held.palette.items())
-
-
-def _ids(entries: Sequence[Entry]) -> list[int]:
-    if all(entry.id is not None for entry in entries):
-        return [entry.id for entry in entries if entry.id is not None]
-    # labelme writes `__ignore__` in front, and counts from the line after it
-    first = -1 if entries[0].name.strip().lower() == "__ignore__" else 0
-    return list(range(first, first + len(entries)))
 
 
 def _shifted(

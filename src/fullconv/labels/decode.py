@@ -9,16 +9,16 @@ import io
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from fullconv.base.errors import UnreadableImage
+from fullconv.base.images import EXIF_ORIENTATION, UNREADABLE
 from fullconv.labels.space import Colour
 
-_ORIENTATION = 0x0112
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -70,17 +70,41 @@ class Raw:
         return self.ids.astype(np.uint32) * 0x010101
 
 
-def decode(path: Path, data: bytes | None = None) -> Raw:
-    """Decode the label map at `path` (or its bytes, if they were read already).
+class Drawn(Protocol):
+    """A label map that is made from what another file says: shapes, codes.
+
+    Args:
+        source: that file.
+    """
+
+    @property
+    def source(self) -> Path: ...
+
+    @property
+    def name(self) -> str: ...
+
+    def raw(self) -> Raw:
+        """What a file of the label map would hold."""
+
+
+def source_of(label_map: Path | Drawn) -> Path:
+    """The file that says what a label map holds."""
+    return label_map if isinstance(label_map, Path) else label_map.source
+
+
+def decode(path: Path | Drawn, data: bytes | None = None) -> Raw:
+    """Decode the label map at `path` (or its bytes, if they were read already), or draw it.
 
     Raises: UnreadableImage naming the file if it cannot be decoded or holds numbers that are not whole.
     """
+    if not isinstance(path, Path):
+        return path.raw()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(data) if data is not None else path) as image:
                 return _raw(image, path)
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+    except UNREADABLE as error:
         raise unreadable(path, error) from error
 
 
@@ -127,7 +151,7 @@ def turned(array: NDArray[Any], orientation: int) -> NDArray[Any]:
 def _raw(image: Image.Image, path: Path) -> Raw:
     file_format = image.format or "?"
     image.load()
-    orientation = image.getexif().get(_ORIENTATION, 1)
+    orientation = image.getexif().get(EXIF_ORIENTATION, 1)
     if orientation in _TURNS:
         image = image.transpose(_TURNS[orientation])
     if image.mode == "P":

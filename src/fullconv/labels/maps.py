@@ -14,7 +14,7 @@ from PIL import Image
 from fullconv.base.errors import SizeMismatch, UnknownLabel
 from fullconv.base.files import write_bytes
 from fullconv.labels.builtin import VOID_COLOUR
-from fullconv.labels.decode import Raw, decode, pack_one, turned, unpack
+from fullconv.labels.decode import Drawn, Raw, decode, pack_one, source_of, turned, unpack
 from fullconv.labels.space import LabelSpace, Value, say_value
 
 _HUNDRED = 100
@@ -22,12 +22,12 @@ _UNKNOWN = 65534
 
 
 def read_label_map(
-    path: Path, space: LabelSpace, *, size: tuple[int, int] | None = None, turn: int = 1
+    path: Path | Drawn, space: LabelSpace, *, size: tuple[int, int] | None = None, turn: int = 1
 ) -> NDArray[Any]:
     """Read a label map file as class ids 0 .. K-1 and void.
 
     Args:
-        path: a label map in any form that `decode` knows.
+        path: a label map in any form that `decode` knows, or one that is drawn.
         space: says which ids or colours mean which class.
         size: (H, W) to bring it to by nearest neighbour, if it has the same aspect ratio within 1%.
         turn: the EXIF orientation by which the map is turned first (where it was drawn on a photo not yet upright).
@@ -35,13 +35,13 @@ def read_label_map(
     Raises: UnreadableImage; UnknownLabel naming the first value outside the space and its pixel;
         SizeMismatch if the aspect ratio is another.
     """
-    labels = turned(to_classes(decode(path), space, path), turn)
+    labels = turned(to_classes(decode(path), space, source_of(path)), turn)
     if size is None or labels.shape == size:
         return labels
     if not same_aspect((labels.shape[0], labels.shape[1]), size):
         raise SizeMismatch(
             "a label map must have its photo's size, or at least its aspect ratio",
-            f"{path} is {labels.shape[1]}x{labels.shape[0]}, its photo {size[1]}x{size[0]}",
+            f"{source_of(path)} is {labels.shape[1]}x{labels.shape[0]}, its photo {size[1]}x{size[0]}",
             "fullconv data show DATA   (which photo belongs to which label map?)",
         )
     return nearest(labels, size)

@@ -119,6 +119,17 @@ class LabelSpace:
         values[background] = (*values[background], *rest)
         return LabelSpace(tuple(names), tuple(colours), tuple(values), self.void_values, "background", background)
 
+    def in_files_of(self, given: LabelSpace) -> LabelSpace:
+        """This space for files whose ids mean what `given` says: classes are found by their names.
+
+        What `given` has beyond the classes of this space becomes what `others` says.
+        """
+        by_name = dict(zip(given.names, given.file_values, strict=True))
+        if self.background is not None and given.background is not None:  # whatever it is called
+            by_name[self.names[self.background]] = given.file_values[given.background]
+        values = tuple(by_name.get(name, ()) for name in self.names)
+        return LabelSpace(self.names, self.colours, values, given.void_values, self.others, self.background)
+
     def _check_names(self, classes: Sequence[str]) -> None:
         unknown = [name for name in classes if name not in self.names]
         twice = sorted({name for name in classes if list(classes).count(name) > 1})

@@ -3,21 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fullconv.data.samples import Skipped
+from fullconv.labels.decode import Drawn, source_of
+from fullconv.labels.space import LabelSpace
 
 UNSPLIT = "all"
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A photo and its label map, by name."""
+    """A photo and its label map, a file or drawn, by name."""
 
     name: str
     photo: Path
-    label_map: Path
+    label_map: Path | Drawn
+
+    @property
+    def files(self) -> tuple[Path, Path]:
+        """The photo, and the file that says what is where in it."""
+        return self.photo, source_of(self.label_map)
+
+
+@dataclass(frozen=True)
+class Classes:
+    """What a format says about the ids in its label maps.
+
+    Args:
+        source: what lists the classes, as a word for messages.
+        strange: ids in label maps that no class of the space has -> what the files call them.
+    """
+
+    space: LabelSpace
+    source: str
+    strange: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -44,6 +65,7 @@ class Listing:
         splits: "train", "val", "test" -> pairs; or "all" -> pairs where no split is given by folders.
         lists: split lists in the folder, not yet applied to the pairs.
         places: folders in which a class file may lie.
+        classes: where the format itself says what the ids in label maps mean.
     """
 
     layout: str
@@ -52,6 +74,7 @@ class Listing:
     skipped: tuple[Skipped, ...]
     notes: tuple[str, ...]
     places: tuple[Path, ...]
+    classes: Classes | None = None
 
     def pairs(self) -> tuple[Pair, ...]:
         """The pairs of all splits."""

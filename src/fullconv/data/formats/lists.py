@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from fullconv.base.errors import SplitError
-from fullconv.data.formats.folders import SPLIT_WORDS, index_of, lines_of, named_in, split_lists
+from fullconv.data.formats.folders import SPLIT_WORDS, child, index_of, lines_of, named_in, split_lists
 from fullconv.data.formats.listing import UNSPLIT, Listing, Pair, SplitLists, count, some
 from fullconv.data.samples import Skipped
 
@@ -57,7 +57,7 @@ def by_lists(pairs: Sequence[Pair], lists: SplitLists) -> tuple[dict[str, tuple[
     """
     lines, source, rest = lists.lines, lists.source, lists.rest
     by_name = {pair.name: pair for pair in pairs}
-    index = index_of({pair.name: (pair.photo, pair.label_map) for pair in pairs})
+    index = index_of({pair.name: pair.files for pair in pairs})
     named = {split: [named_in(line, index) for line in entries] for split, entries in lines.items()}
     splits = {split: tuple(by_name[name] for name in dict.fromkeys(names) if name) for split, names in named.items()}
     missing = [
@@ -81,6 +81,20 @@ def by_lists(pairs: Sequence[Pair], lists: SplitLists) -> tuple[dict[str, tuple[
     if twice:
         notes.append(f"Named more than once in one list of {source}, taken once: {some(twice, 3)}.")
     return splits, missing, notes
+
+
+def lists_in(root: Path) -> tuple[SplitLists, ...]:
+    """The split lists in a folder, or in one of its folders that are called so."""
+    for folder in (root, *filter(None, (child(root, name) for name in ("splits", "split", "lists", "ImageSets")))):
+        inner = child(folder, "Segmentation") or folder
+        document = next((path for name in ("splits.json", "split.json") if (path := inner / name).is_file()), None)
+        lines = read_split_file(document) if document else read_lists(inner)
+        if lines:
+            source = (
+                document.name if document else f"the lists of {inner.name}/" if inner != root else "the folder's lists"
+            )
+            return (SplitLists(lines, source, "leave" if "train" in lines else "train"),)
+    return ()
 
 
 def read_lists(folder: Path) -> dict[str, list[str]]:

@@ -16,15 +16,14 @@ from fullconv.data.formats.folders import (
     LABEL_WORDS,
     PHOTO_WORDS,
     Role,
-    child,
     has_images,
     images_in,
     role_of,
     split_children,
     subfolders,
 )
-from fullconv.data.formats.listing import UNSPLIT, Listing, Pair, SplitLists, some
-from fullconv.data.formats.lists import read_lists, read_split_file
+from fullconv.data.formats.listing import UNSPLIT, Listing, Pair, some
+from fullconv.data.formats.lists import lists_in
 from fullconv.data.formats.naming import unique_names
 from fullconv.data.formats.pairing import pair
 from fullconv.data.samples import Skipped
@@ -66,22 +65,9 @@ def list_pairs(root: Path) -> Listing:
         notes.append(found.note if place.split == UNSPLIT else f"{place.split}: {found.note}")
     notes += _unused(root, places)
     splits = unique_names(splits)
-    lists = _lists(root) if list(splits) == [UNSPLIT] else ()
+    lists = lists_in(root) if list(splits) == [UNSPLIT] else ()
     folders = (root, *(p.maps for p in places if p.maps), *(p.photos for p in places))
     return Listing("paired", splits, lists, tuple(skipped), tuple(notes), tuple(dict.fromkeys(folders)))
-
-
-def _lists(root: Path) -> tuple[SplitLists, ...]:
-    for folder in (root, *filter(None, (child(root, name) for name in ("splits", "split", "lists", "ImageSets")))):
-        inner = child(folder, "Segmentation") or folder
-        document = next((path for name in ("splits.json", "split.json") if (path := inner / name).is_file()), None)
-        lines = read_split_file(document) if document else read_lists(inner)
-        if lines:
-            source = (
-                document.name if document else f"the lists of {inner.name}/" if inner != root else "the folder's lists"
-            )
-            return (SplitLists(lines, source, "leave" if "train" in lines else "train"),)
-    return ()
 
 
 def _unused(root: Path, places: list[Place]) -> list[str]:
@@ -101,7 +87,7 @@ def _in_two_folders(root: Path) -> list[Place]:
     by_role: dict[Role, list[Path]] = defaultdict(list)
     for path in subfolders(root):
         role = role_of(path.name)
-        if (role.split or role.kind) and has_images(path):
+        if (role.split or role.kind) and _has_pictures(path, role):
             by_role[role].append(path)
     beside = [
         Place(split, _only(found, split), _only(by_role[Role(split, "label")], split))
@@ -121,6 +107,15 @@ def _in_two_folders(root: Path) -> list[Place]:
     if shared:
         return [Place(split, inner[0][split], inner[1][split]) for split in shared]
     return [Place(UNSPLIT, photos, maps)]
+
+
+def _has_pictures(folder: Path, role: Role) -> bool:
+    """Whether a folder has images of its kind: COCO's `annotations` may hold other tasks' beside its JSON files."""
+    others = ("panoptic", "pixelmaps")
+    if role.kind != "label" or not any(other in path.name.lower() for path in subfolders(folder) for other in others):
+        return has_images(folder)
+    kept = [path for path in subfolders(folder) if not any(other in path.name.lower() for other in others)]
+    return bool(images_in(folder, deep=False)) or any(map(has_images, kept))
 
 
 def _in_split_folders(root: Path) -> list[Place]:

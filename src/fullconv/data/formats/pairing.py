@@ -68,7 +68,7 @@ def pair(photos: Sequence[Path], maps: Sequence[Path], *, photo_root: Path, map_
     pairs = tuple(
         Pair(_stem(by_core[0][core][0], photo_root), by_core[0][core][0], by_core[1][core][0]) for core in shared
     )
-    used = {path for item in pairs for path in (item.photo, item.label_map)}
+    used = {path for item in pairs for path in item.files}
     alone = (*_alone(photos, used, "photo without a label map"), *_alone(maps, used, "label map without a photo"))
     return Pairing(pairs, alone, _say(len(pairs), rule, alone))
 
