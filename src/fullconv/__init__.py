@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 _STATIONS = {
     # samples
     "read_samples": "fullconv.data.read",
+    "convert_samples": "fullconv.data.convert",
     "read_class_folders": "fullconv.data.formats.class_folders",
     "Sample": "fullconv.data.samples",
     "SampleSet": "fullconv.data.samples",
@@ -51,6 +52,11 @@ _STATIONS = {
     "save_bundle": "fullconv.nets.bundle",
     "load": "fullconv.nets.bundle",
     "Prediction": "fullconv.predict.photo",
+    # the study of samples
+    "read_case": "fullconv.study.case",
+    "findings_of": "fullconv.study.rules",
+    "Finding": "fullconv.study.findings",
+    "mend_samples": "fullconv.study.repairs",
     # the whole road
     "run": "fullconv.road",
     "Asked": "fullconv.road",
@@ -61,6 +67,7 @@ __all__ = list(_STATIONS)
 
 if TYPE_CHECKING:
     from fullconv.base.errors import FullconvError
+    from fullconv.data.convert import convert_samples
     from fullconv.data.fingerprint import fingerprint
     from fullconv.data.formats.class_folders import read_class_folders
     from fullconv.data.read import read_samples
@@ -84,6 +91,10 @@ if TYPE_CHECKING:
     from fullconv.nets.trace import geometry_of
     from fullconv.predict.photo import Prediction
     from fullconv.road import Asked, evaluate, run
+    from fullconv.study.case import read_case
+    from fullconv.study.findings import Finding
+    from fullconv.study.repairs import mend_samples
+    from fullconv.study.rules import findings_of
     from fullconv.train.classifier import classifier_steps
     from fullconv.train.loop import training_steps
     from fullconv.train.offsets import fit_offsets

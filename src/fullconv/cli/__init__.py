@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "fullconv.cli.demo",
     "run": "fullconv.cli.run",
     "data": "fullconv.cli.data",
+    "study": "fullconv.cli.study",
     "evaluate": "fullconv.cli.evaluate",
     "predict": "fullconv.cli.predict",
     "classify": "fullconv.cli.classify",

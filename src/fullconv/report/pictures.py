@@ -60,10 +60,10 @@ def example_pictures(example: Example, colours: Sequence[str]) -> ExamplePicture
         example.name,
         example.iou,
         (photo.shape[0], photo.shape[1]),
-        _jpeg(photo),
+        jpeg_uri(photo),
         _png(coloured(truth, colours)),
         _png(coloured(guess, colours)),
-        _jpeg(error_map(photo, truth, guess, len(colours))),
+        jpeg_uri(error_map(photo, truth, guess, len(colours))),
     )
 
 
@@ -106,7 +106,8 @@ def _rgb(colour: str) -> tuple[int, int, int]:
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
 
 
-def _jpeg(picture: Picture) -> str:
+def jpeg_uri(picture: Picture) -> str:
+    """A picture as a data URI, compressed."""
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, "JPEG", quality=82, optimize=True)
     return _uri("image/jpeg", buffer)

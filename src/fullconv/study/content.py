@@ -1,0 +1,134 @@
+"""What the label maps hold, class by class, in one pass on all cores. Road: study, after the label space is decided.
+
+In: samples. Out: per sample the pixels of each class; over all, regions and the ceiling. Memory does not grow with the
+size of label maps. Knows no photos, no torch.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from fullconv.base.errors import FullconvError
+from fullconv.base.progress import progress
+from fullconv.data.fingerprint import SHRINKS, shrink
+from fullconv.data.samples import Sample
+from fullconv.labels.space import LabelSpace
+
+_FEW = 64
+_CHUNK = 32
+
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class MapContent:
+    """One label map, at its photo's size.
+
+    Args:
+        pixels: (K + 1,) of each class and, last, of void.
+        regions: (K,) connected regions of each class, joined by edges.
+        tiny: shrink factor -> (K,) regions with fewer pixels than a cell of that factor has.
+        shrunk: shrink factor -> (2, K) hits and guesses, as `fingerprint.shrink` counts them.
+    """
+
+    pixels: Ints
+    regions: Ints
+    tiny: dict[int, Ints]
+    shrunk: dict[int, Ints]
+
+
+@dataclass(frozen=True)
+class Content:
+    """All label maps of a set.
+
+    Args:
+        pixels: (N, K + 1), by place; a map that could not be read has none.
+        regions: (K,)
+        tiny: shrink factor -> (K,) regions smaller than a cell.
+        ceiling: shrink factor -> per class the IoU at best, None where the class does not occur.
+        mean_ceiling: shrink factor -> mean over the classes that occur.
+    """
+
+    pixels: Ints
+    regions: Ints
+    tiny: dict[int, Ints]
+    ceiling: dict[int, list[float | None]]
+    mean_ceiling: dict[int, float | None]
+
+
+def content_of(samples: Sequence[Sample], classes: int) -> Content:
+    """Look into the label maps of samples of one label space with K = `classes`."""
+    pixels = np.zeros((len(samples), classes + 1), np.int64)
+    regions = np.zeros(classes, np.int64)
+    tiny = {factor: np.zeros(classes, np.int64) for factor in SHRINKS}
+    shrunk = {factor: np.zeros((2, classes), np.int64) for factor in SHRINKS}
+    for place, one in enumerate(_all(samples)):
+        if one is None:
+            continue
+        pixels[place] = one.pixels
+        regions += one.regions
+        for factor in SHRINKS:
+            tiny[factor] += one.tiny[factor]
+            shrunk[factor] += one.shrunk[factor]
+    truth = pixels[:, :-1].sum(0)
+    ceiling = {factor: _ceiling(hits, guesses, truth) for factor, (hits, guesses) in shrunk.items()}
+    means = {factor: _mean([value for value in values if value is not None]) for factor, values in ceiling.items()}
+    return Content(pixels, regions, tiny, ceiling, means)
+
+
+def content_of_map(sample: Sample) -> MapContent | None:
+    """Look into one label map; None if it cannot be read."""
+    space = sample.label_space
+    try:
+        labels = _void_first(sample.read_labels(), space)
+    except FullconvError:
+        return None
+    pixels = np.bincount(labels.ravel(), minlength=space.size + 1)
+    regions = np.zeros(space.size, np.int64)
+    tiny = {factor: np.zeros(space.size, np.int64) for factor in SHRINKS}
+    for index, box in enumerate(ndimage.find_objects(labels, max_label=space.size)):
+        if box is None:
+            continue
+        numbered, regions[index] = ndimage.label(labels[box] == index + 1)
+        areas = np.bincount(numbered.ravel())[1:]
+        for factor in SHRINKS:
+            tiny[factor][index] = int((areas < factor * factor).sum())
+    last = np.array([space.size, *range(space.size)])
+    return MapContent(np.append(pixels[1:], pixels[0]), regions, tiny, shrink(last[labels], space.size))
+
+
+def _void_first(labels: NDArray[Any], space: LabelSpace) -> NDArray[Any]:
+    """(H, W) class ids and void to 1 .. K and 0 for void, in as few bits as they need."""
+    table = np.zeros(space.void + 1, np.uint8 if space.size < 255 else np.uint16)
+    table[: space.size] = np.arange(1, space.size + 1)
+    return np.asarray(table[labels])
+
+
+def _all(samples: Sequence[Sample]) -> Iterator[MapContent | None]:
+    cores = os.cpu_count() or 1
+    few = len(samples) <= _FEW or cores == 1
+    pool: Executor = ThreadPoolExecutor(cores) if few else ProcessPoolExecutor(cores, mp_context=get_context("spawn"))
+    with pool:
+        found = pool.map(content_of_map, samples, chunksize=1 if few else _CHUNK)
+        yield from progress(found, what="looking into label maps", total=len(samples))
+
+
+def _ceiling(hits: Ints, guesses: Ints, truth: Ints) -> list[float | None]:
+    union = guesses + truth - hits
+    found: list[Any] = [
+        int(hit) / int(all_) if real else None for hit, all_, real in zip(hits, union, truth, strict=True)
+    ]
+    return found
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
