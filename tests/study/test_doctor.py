@@ -225,6 +225,20 @@ def test_maps_without_content_and_classes_without_photos_are_found(tmp_path: Pat
     assert absent == {("cow",): "harm", ("sheep",): "note"}
 
 
+def test_a_rare_class_is_said_with_the_photos_of_train_that_have_it(tmp_path: Path) -> None:
+    root = samples(tmp_path)
+    (root / "classes.txt").write_text("background\ncat\ndog\ncow\n")
+    for name in ("train/01", "val/13"):
+        with Image.open(root / f"masks/{name}.png") as image:
+            ids = np.array(image)
+        ids[:20, :20] = 3
+        Image.fromarray(ids).save(root / f"masks/{name}.png")
+    _, findings = studied(root)
+    (finding,) = [one for one in findings if one.kind == "class_rare"]
+    assert "cow in 1 photo" in finding.sentence
+    assert finding.samples == ("01",)
+
+
 def test_poor_photos_are_found(tmp_path: Path) -> None:
     root = samples(tmp_path)
     with Image.open(root / "images/train/03.jpg") as image:

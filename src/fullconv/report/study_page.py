@@ -95,8 +95,9 @@ def _lead(case: Case, findings: Sequence[Finding]) -> str:
 
 
 def _tiles(case: Case, findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
-    splits = words.listed([f"{case.splits.count(split)} {split}" for split in dict.fromkeys(case.splits)])
-    tiles = [("samples", f"{len(case.samples):,}", splits)]
+    used = [case.splits[place] for place in case.samples]
+    splits = words.listed([f"{used.count(split)} {split}" for split in dict.fromkeys(used)])
+    tiles = [("samples to use", f"{len(case.samples):,}", splits)]
     if case.space is not None:
         tiles.append(("classes", str(case.space.size), f"void is {case.space.void}"))
     tiles.append(("findings", str(len(findings)), f"{sum(one.severity != 'note' for one in findings)} of them harm"))

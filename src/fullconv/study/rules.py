@@ -330,7 +330,8 @@ def rare_classes(case: Case) -> Iterator[Finding]:
         )
     if rare:
         said = some((f"{names[index]} in {count(int(train[index]), 'photo')}" for index in rare), 8)
-        having = [place for place, row in zip(case.samples, photos, strict=True) if row[rare].any()]
+        rows = zip(case.samples, photos, of_train, strict=True)
+        having = [place for place, row, learned in rows if learned and row[rare].any()]
         yield Finding(
             "class_rare",
             "harm",
