@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from scipy import ndimage
 from fullconv.base.errors import UsageError
 from fullconv.base.files import write_bytes, write_json, write_text
 from fullconv.base.progress import progress
-from fullconv.data.samples import SPLITS, Sample, SampleSet
+from fullconv.data.samples import SPLITS, SampleSet
 from fullconv.labels.drawing import runs_of
 from fullconv.labels.maps import write_index_png
 from fullconv.labels.space import LabelSpace
@@ -78,23 +78,23 @@ def regions_of(labels: NDArray[Any], space: LabelSpace) -> Iterator[Region]:
 
 
 def _write_paired(samples: SampleSet, out: Path) -> None:
-    names = flat_names([sample.name for sample in samples.split("all")])
-    for sample in _all(samples):
-        name = names[sample.name]
-        write_bytes(out / f"images/{name}{sample.photo.suffix}", sample.photo.read_bytes())
-        _write_map(out / f"masks/{name}.png", sample)
-    write_text(out / "classes.txt", "".join(f"{name}\n" for name in samples.label_space.names))
-    _write_lists(samples, names, out)
+    _write_pictures(samples, out, out / "images", out / "masks", out)
 
 
 def _write_voc(samples: SampleSet, out: Path) -> None:
+    _write_pictures(samples, out, out / "JPEGImages", out / "SegmentationClass", out / "ImageSets/Segmentation")
+
+
+def _write_pictures(samples: SampleSet, out: Path, photos: Path, maps: Path, lists: Path) -> None:
     names = flat_names([sample.name for sample in samples.split("all")])
-    for sample in _all(samples):
+    for sample in progress(samples.split("all"), what="writing"):
         name = names[sample.name]
-        write_bytes(out / f"JPEGImages/{name}{sample.photo.suffix}", sample.photo.read_bytes())
-        _write_map(out / f"SegmentationClass/{name}.png", sample)
+        write_bytes(photos / f"{name}{sample.photo.suffix}", sample.photo.read_bytes())
+        write_index_png(maps / f"{name}.png", sample.read_labels(), sample.label_space)
     write_text(out / "classes.txt", "".join(f"{name}\n" for name in samples.label_space.names))
-    _write_lists(samples, names, out / "ImageSets/Segmentation")
+    for split in SPLITS:
+        if samples.split(split):
+            write_text(lists / f"{split}.txt", "".join(f"{names[one.name]}\n" for one in samples.split(split)))
 
 
 def _write_coco(samples: SampleSet, out: Path) -> None:
@@ -197,17 +197,3 @@ def check_empty(folder: Path) -> None:
     """Raises: UsageError if the folder is there and holds something."""
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError("copies of samples go to a new folder", f"{folder} holds something", "another folder")
-
-
-def _all(samples: SampleSet) -> Iterator[Sample]:
-    yield from progress(samples.split("all"), what="writing")
-
-
-def _write_map(path: Path, sample: Sample) -> None:
-    write_index_png(path, sample.read_labels(), sample.label_space)
-
-
-def _write_lists(samples: SampleSet, names: Mapping[str, str], folder: Path) -> None:
-    for split in SPLITS:
-        if samples.split(split):
-            write_text(folder / f"{split}.txt", "".join(f"{names[sample.name]}\n" for sample in samples.split(split)))

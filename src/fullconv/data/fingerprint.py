@@ -167,7 +167,7 @@ def _fingerprint(
     space: LabelSpace,
 ) -> Fingerprint:
     known = int(pixels[:-1].sum())
-    iou = {factor: _iou(hits, guesses, pixels[:-1]) for factor, (hits, guesses) in shrunk.items()}
+    iou = {factor: iou_at_best(hits, guesses, pixels[:-1]) for factor, (hits, guesses) in shrunk.items()}
     classes = tuple(
         ClassPrint(
             id=index,
@@ -187,17 +187,19 @@ def _fingerprint(
         pixels=total,
         void_share=int(pixels[-1]) / total if total else 0.0,
         classes=classes,
-        ceiling={factor: _mean([value for value in values if value is not None]) for factor, values in iou.items()},
+        ceiling={factor: mean_of([value for value in values if value is not None]) for factor, values in iou.items()},
         background=None if space.background is None else classes[space.background].share,
     )
 
 
-def _iou(hits: Ints, guesses: Ints, truth: Ints) -> list[float | None]:
+def iou_at_best(hits: Ints, guesses: Ints, truth: Ints) -> list[float | None]:
+    """Per class the IoU of what `shrink` counted, `truth` being its pixels; None where there are none."""
     union = guesses + truth - hits
     return [int(hit) / int(all_) if real else None for hit, all_, real in zip(hits, union, truth, strict=True)]
 
 
-def _mean(values: list[float]) -> float | None:
+def mean_of(values: list[float]) -> float | None:
+    """The mean, or None of nothing."""
     return sum(values) / len(values) if values else None
 
 

@@ -6,25 +6,19 @@ size of label maps. Knows no photos, no torch.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fullconv.base.cores import on_all_cores
 from fullconv.base.errors import FullconvError
-from fullconv.base.progress import progress
-from fullconv.data.fingerprint import SHRINKS, shrink
+from fullconv.data.fingerprint import SHRINKS, iou_at_best, mean_of, shrink
 from fullconv.data.samples import Sample
 from fullconv.labels.space import LabelSpace
-
-_FEW = 64
-_CHUNK = 32
 
 Ints = NDArray[np.int64]
 
@@ -71,7 +65,7 @@ def content_of(samples: Sequence[Sample], classes: int) -> Content:
     regions = np.zeros(classes, np.int64)
     tiny = {factor: np.zeros(classes, np.int64) for factor in SHRINKS}
     shrunk = {factor: np.zeros((2, classes), np.int64) for factor in SHRINKS}
-    for place, one in enumerate(_all(samples)):
+    for place, one in enumerate(on_all_cores(content_of_map, samples, what="looking into label maps")):
         if one is None:
             continue
         pixels[place] = one.pixels
@@ -80,8 +74,8 @@ def content_of(samples: Sequence[Sample], classes: int) -> Content:
             tiny[factor] += one.tiny[factor]
             shrunk[factor] += one.shrunk[factor]
     truth = pixels[:, :-1].sum(0)
-    ceiling = {factor: _ceiling(hits, guesses, truth) for factor, (hits, guesses) in shrunk.items()}
-    means = {factor: _mean([value for value in values if value is not None]) for factor, values in ceiling.items()}
+    ceiling = {factor: iou_at_best(hits, guesses, truth) for factor, (hits, guesses) in shrunk.items()}
+    means = {factor: mean_of([value for value in values if value is not None]) for factor, values in ceiling.items()}
     return Content(pixels, regions, tiny, ceiling, means)
 
 
@@ -111,24 +105,3 @@ def _void_first(labels: NDArray[Any], space: LabelSpace) -> NDArray[Any]:
     table = np.zeros(space.void + 1, np.uint8 if space.size < 255 else np.uint16)
     table[: space.size] = np.arange(1, space.size + 1)
     return np.asarray(table[labels])
-
-
-def _all(samples: Sequence[Sample]) -> Iterator[MapContent | None]:
-    cores = os.cpu_count() or 1
-    few = len(samples) <= _FEW or cores == 1
-    pool: Executor = ThreadPoolExecutor(cores) if few else ProcessPoolExecutor(cores, mp_context=get_context("spawn"))
-    with pool:
-        found = pool.map(content_of_map, samples, chunksize=1 if few else _CHUNK)
-        yield from progress(found, what="looking into label maps", total=len(samples))
-
-
-def _ceiling(hits: Ints, guesses: Ints, truth: Ints) -> list[float | None]:
-    union = guesses + truth - hits
-    found: list[Any] = [
-        int(hit) / int(all_) if real else None for hit, all_, real in zip(hits, union, truth, strict=True)
-    ]
-    return found
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None

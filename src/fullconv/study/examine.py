@@ -8,21 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from fullconv.base.cores import on_all_cores
 from fullconv.base.errors import FullconvError
 from fullconv.base.images import EXIF_ORIENTATION, SIDEWAYS, UNREADABLE
-from fullconv.base.progress import progress
 from fullconv.data.formats.listing import Pair
 from fullconv.data.looks import blend, roughness
 from fullconv.labels.decode import decode, turned
@@ -33,8 +30,6 @@ THUMB = 16  # px: photos are compared as grey pictures of this size
 _SMALL = 128  # px: photos are judged at one to two times this size, so that large ones are not blurred by size alone
 _DARK, _BRIGHT = 16, 240
 _STEEPEST = 0.01
-_FEW = 64  # pairs are looked at in this process: starting others takes longer
-_CHUNK = 32
 
 
 @dataclass(frozen=True)
@@ -96,12 +91,7 @@ class Look:
 
 def examine(pairs: Sequence[Pair]) -> Iterator[Look]:
     """Look at the pairs in their order, on all cores; memory does not grow with their number."""
-    cores = os.cpu_count() or 1
-    few = len(pairs) <= _FEW or cores == 1
-    pool: Executor = ThreadPoolExecutor(cores) if few else ProcessPoolExecutor(cores, mp_context=get_context("spawn"))
-    with pool:
-        looks = pool.map(look, pairs, chunksize=1 if few else _CHUNK)
-        yield from progress(looks, what="looking at samples", total=len(pairs))
+    return on_all_cores(look, pairs, what="looking at samples")
 
 
 def look(pair: Pair) -> Look:

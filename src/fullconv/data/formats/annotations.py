@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import unquote
 from xml.etree import ElementTree
 
-from fullconv.base.errors import AnnotationError
+from fullconv.base.errors import AnnotationError, UnreadableImage
+from fullconv.base.images import photo_size
 from fullconv.data.formats.folders import SPLIT_WORDS, images_in
 from fullconv.data.formats.listing import UNSPLIT, Classes, Listing, Pair, SplitLists, count, some
 from fullconv.data.formats.lists import lists_in
@@ -137,6 +138,14 @@ class Photos:
         """The photos that no annotation names."""
         taken = set(used)
         return sorted(path for paths in self._by_name.values() for path in paths if path not in taken)
+
+
+def size_of(photo: Path | None) -> tuple[int, int]:
+    """(H, W) of the upright photo; (1, 1) if it is not there or cannot be read, which the survey of photos says."""
+    try:
+        return photo_size(photo) if photo is not None else (1, 1)
+    except UnreadableImage:
+        return 1, 1
 
 
 # ---- classes --------------------------------------------------------------------------------------------------------

@@ -15,8 +15,7 @@ from typing import Any
 
 from faster_coco_eval.core import mask as coco
 
-from fullconv.base.errors import AnnotationError, UnreadableImage
-from fullconv.base.images import photo_size
+from fullconv.base.errors import AnnotationError
 from fullconv.data.formats.annotations import (
     UNREADABLE_SHAPES,
     Annotated,
@@ -27,6 +26,7 @@ from fullconv.data.formats.annotations import (
     files_in,
     holds_keys,
     read_json,
+    size_of,
     split_in,
     split_of,
 )
@@ -179,10 +179,7 @@ def _size(image: Mapping[str, Any], things: Sequence[Mapping[str, Any]], photo: 
         if isinstance(thing.get("segmentation"), dict):
             height, width = thing["segmentation"]["size"]
             return int(height), int(width)
-    try:
-        return photo_size(photo) if photo is not None else (1, 1)
-    except UnreadableImage:
-        return 1, 1  # the survey, which reads every photo, says so
+    return size_of(photo)
 
 
 def _things(

@@ -16,8 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fullconv.base.errors import UnreadableImage
-from fullconv.base.images import IMAGE_SUFFIXES, photo_size
+from fullconv.base.images import IMAGE_SUFFIXES
 from fullconv.data.formats.annotations import (
     UNREADABLE_SHAPES,
     Annotated,
@@ -28,6 +27,7 @@ from fullconv.data.formats.annotations import (
     files_in,
     holds_keys,
     read_json,
+    size_of,
     split_of,
 )
 from fullconv.data.formats.listing import Listing, count
@@ -85,10 +85,7 @@ def _size(regions: Sequence[Mapping[str, Any]], photo: Path | None) -> tuple[int
     for region in regions:
         if _names(region) and region.get("original_height") and region.get("original_width"):
             return int(region["original_height"]), int(region["original_width"])
-    try:
-        return photo_size(photo) if photo is not None else (1, 1)
-    except UnreadableImage:
-        return 1, 1  # the survey, which reads every photo, says so
+    return size_of(photo)
 
 
 def _results(task: Mapping[str, Any]) -> tuple[list[dict[str, Any]], bool]:

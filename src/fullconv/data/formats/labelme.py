@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from fullconv.base.errors import AnnotationError, UnreadableImage
-from fullconv.base.images import photo_size
+from fullconv.base.errors import AnnotationError
 from fullconv.data.formats.annotations import (
     UNREADABLE_SHAPES,
     Annotated,
@@ -26,6 +25,7 @@ from fullconv.data.formats.annotations import (
     files_in,
     holds_keys,
     read_json,
+    size_of,
     split_of,
 )
 from fullconv.data.formats.listing import Listing, some
@@ -103,10 +103,7 @@ def _annotated(path: Path, document: Mapping[str, Any], photo: Path | None, tabl
 def _size(document: Mapping[str, Any], photo: Path | None) -> tuple[int, int]:
     if document.get("imageHeight") and document.get("imageWidth"):
         return int(document["imageHeight"]), int(document["imageWidth"])
-    try:
-        return photo_size(photo) if photo is not None else (1, 1)
-    except UnreadableImage:
-        return 1, 1  # the survey, which reads every photo, says so
+    return size_of(photo)
 
 
 def _kind(shape: Mapping[str, Any]) -> str:

@@ -15,14 +15,14 @@ from typing import Any
 
 import yaml
 
-from fullconv.base.errors import AnnotationError, UnreadableImage
-from fullconv.base.images import photo_size
+from fullconv.base.errors import AnnotationError
 from fullconv.data.formats.annotations import (
     Annotated,
     Table,
     classes_by_number,
     drawn_listing,
     files_in,
+    size_of,
     split_of,
 )
 from fullconv.data.formats.coco import area_of, box_of
@@ -187,10 +187,7 @@ def _split_lists(root: Path, photos: Sequence[Path]) -> SplitLists | None:
 
 
 def _drawing(label: Path, rows: Sequence[Row], photo: Path, table: Table) -> Drawing:
-    try:
-        height, width = photo_size(photo)
-    except UnreadableImage:
-        height, width = 1, 1  # the survey, which reads every photo, says so
+    height, width = size_of(photo)
     shapes: list[tuple[bool, float, Thing]] = []
     for number, numbers in rows:
         if len(numbers) == _BOX:
