@@ -38,13 +38,7 @@ def write_report(run_folder: Path, examples: Sequence[Example] = ()) -> Path:
 
 def page(run: RunRecord, examples: Sequence[Example]) -> str:
     """The page as HTML."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters.update(
         three=words.three,
         percent=words.percent,
@@ -72,6 +66,17 @@ def page(run: RunRecord, examples: Sequence[Example]) -> str:
         splits=SPLITS,
         measured=_table(run.plan.get("measured")),
         asked=_flat({key: value for key, value in run.run.items() if key not in ("stages", "baselines", "schema")}),
+    )
+
+
+def templates() -> Environment:
+    """The pages' templates: what is put in is escaped, and nothing may be missing."""
+    return Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

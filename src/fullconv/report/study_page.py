@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from PIL import Image
 
@@ -18,7 +17,7 @@ from fullconv.base.images import read_photo
 from fullconv.labels.builtin import VOC_PALETTE
 from fullconv.labels.decode import decode
 from fullconv.report import words
-from fullconv.report.pages import TEMPLATES
+from fullconv.report.pages import TEMPLATES, templates
 from fullconv.report.pictures import Picture, jpeg_uri
 from fullconv.study.case import Case
 from fullconv.study.findings import SEVERITIES, Finding
@@ -57,13 +56,7 @@ def write_study_page(path: Path, case: Case, findings: Sequence[Finding], docume
         path: of the page.
         document: study.json, whose classes and fix commands are shown.
     """
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = templates()
     environment.filters.update(three=words.three, percent=words.percent)
     sections = [_section(case, finding) for finding in findings]
     shown = sorted({name for one in sections for sample in _all(one) for name in sample.classes})
