@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from PIL import Image
 
 import fullconv as fc
 from fullconv import road
-from fullconv.base.errors import UsageError
+from fullconv.base.errors import UnreadableImage, UsageError
 from fullconv.base.journal import read_journal
 from fullconv.cli import main
 from fullconv.data.scenes import write_scenes
@@ -71,6 +72,28 @@ def test_a_run_leaves_every_file_of_the_design(finished: tuple[fc.Asked, list[st
         assert len(read_journal(out / stage / "journal.jsonl")) == STEPS
         assert (out / stage / "scores.json").exists()
     assert json.loads((out / "classifier" / "proof.json").read_text())["at_window"]["relative_difference"] < 1e-4
+
+
+def test_the_samples_are_studied_first_and_what_harms_is_said(finished: tuple[fc.Asked, list[str]]) -> None:
+    asked, said = finished
+    document = json.loads((asked.out / "study" / "study.json").read_text())
+    harming = [finding for finding in document["findings"] if finding["severity"] != "note"]
+    assert len([sentence for sentence in said if sentence.startswith("study: ")]) == len(harming) + 1
+    assert "study/study.html" in (asked.out / "report.html").read_text()
+
+
+def test_samples_that_stop_a_run_are_studied_all_the_same(scenes: Path, tmp_path: Path) -> None:
+    data = tmp_path / "scenes"
+    shutil.copytree(scenes, data)
+    for path in sorted((data / "masks").rglob("*.png"))[:7]:
+        path.write_bytes(b"")
+    said: list[str] = []
+    with pytest.raises(UnreadableImage):
+        fc.run(fc.Asked(data=data, out=tmp_path / "run", steps=1), say=said.append)
+    findings = json.loads((tmp_path / "run" / "study" / "study.json").read_text())["findings"]
+    (found,) = (one for one in findings if one["kind"] == "unreadable_mask")
+    assert len(found["samples"]) == 7
+    assert "study: unreadable_mask: 7 label maps" in " ".join(said)
 
 
 def test_every_decision_has_rule_evidence_and_override(finished: tuple[fc.Asked, list[str]]) -> None:

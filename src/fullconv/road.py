@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fullconv.base.errors import SplitError, SurgeryError, UsageError
+from fullconv.base.errors import DataError, FullconvError, SplitError, SurgeryError, UsageError
 from fullconv.base.files import content_hash, read_json, write_json
 from fullconv.base.images import read_photo
 from fullconv.base.progress import progress
@@ -48,6 +48,9 @@ from fullconv.predict.classify import middle_window, window_scores
 from fullconv.predict.photo import predict_photo
 from fullconv.report.pages import write_report
 from fullconv.report.pictures import Example
+from fullconv.report.study_page import write_study
+from fullconv.study.case import read_case
+from fullconv.study.rules import findings_of
 from fullconv.train import plan as planning
 from fullconv.train.baselines import nearest_colour, patch_forest
 from fullconv.train.benchmark import measure_machine, peak_bytes, rows_to_come
@@ -144,7 +147,18 @@ def run(asked: Asked, *, say: Callable[[str], None] = lambda _: None, baselines:
     Raises: DataError, WeightsError, SurgeryError, TrainingError, DiskFull.
     """
     _check_writable(asked.out)
-    this = _read(asked, say)
+    try:
+        this = _read(asked, say)
+    except DataError:
+        _study(asked, say, key=None)
+        raise
+    _study(asked, say, key=this.key)
+    return _go(this, baselines)
+
+
+def _go(this: Run, baselines: Sequence[str] = ()) -> Path:
+    """The road, once the samples are read."""
+    asked = this.asked
     _clear_other_run(this)
     seen = fingerprint(this.samples)
     folders = None if this.folders is None else this.folders.to_json()
@@ -187,6 +201,35 @@ def demo(out: Path, *, say: Callable[[str], None] = lambda _: None) -> Path:
     return run(Asked(data=scenes, out=out / "run", minutes=DEMO_MINUTES), say=say, baselines=tuple(BASELINES))
 
 
+def asked_of(earlier: Path) -> Asked:
+    """What a run was asked. Raises: UsageError if the folder holds no finished one."""
+    path = earlier / "run.json"
+    if not path.exists():
+        raise UsageError(
+            "a finished run is a folder with run.json", f"none in {earlier}", f"fullconv run DATA --out {earlier}"
+        )
+    asked = read_json(path)["asked"]
+    paths = {name: Path(asked[name]) for name in ("data", "out", "classifier_data", "splits") if asked[name]}
+    return Asked(**{**asked, **paths, "classes": tuple(asked["classes"])})
+
+
+def again(earlier: Asked, *, data: Path, out: Path, splits: Path, say: Callable[[str], None] = lambda _: None) -> Path:
+    """Go the road once more as it was asked before, with other splits; what is finished is not gone again.
+
+    Args:
+        earlier: see `asked_of`.
+        data, out, splits: of the new run, in place of the earlier one's.
+    Returns: the new run's bundle.
+    Raises: as `run`.
+    """
+    asked = replace(earlier, data=data, out=out, splits=splits)
+    _check_writable(out)
+    this = _read(asked, say)
+    if not _earlier(this):
+        _go(this)
+    return out / "bundle"
+
+
 def evaluate(net: SegmentationNet, samples: Sequence[Sample]) -> Scores:
     """Score a segmenter on samples, one photo at a time.
 
@@ -196,6 +239,29 @@ def evaluate(net: SegmentationNet, samples: Sequence[Sample]) -> Scores:
 
 
 # --- samples and plan ------------------------------------------------------------------------------------------------
+
+
+def _study(asked: Asked, say: Callable[[str], None], *, key: str | None) -> None:
+    """What the doctor finds goes to OUT/study, and what harms is said: nothing of it stops a run by itself.
+
+    Args:
+        key: of the run; a study made for it is not made again. None where the samples could not be read.
+    """
+    out = asked.out / "study"
+    if key and (out / "study.json").exists() and read_json(out / "study.json").get("key") == key:
+        return
+    try:
+        case = read_case(
+            asked.data, classes=asked.classes or None, others=asked.others, void=asked.void, splits=asked.splits
+        )
+    except FullconvError:  # no set of samples at all: what reading them says is all there is to say
+        return
+    findings = findings_of(case)
+    for finding in findings:
+        if finding.severity != "note":
+            say(f"study: {finding.kind}: {finding.sentence} {finding.why}")
+    write_study(out, case, findings, key=key)
+    say(f"study: {len(findings)} findings, with pictures: {out / 'study.html'}")
 
 
 def _read(asked: Asked, say: Callable[[str], None]) -> Run:
@@ -238,7 +304,9 @@ def _read(asked: Asked, say: Callable[[str], None]) -> Run:
 def code_version() -> str:
     """Names the code that trains, and what it computes with: a stage made by other code is made anew."""
     root = Path(__file__).parent
-    sources = [path for path in sorted(root.rglob("*.py")) if path.relative_to(root).parts[0] not in ("cli", "report")]
+    sources = [
+        path for path in sorted(root.rglob("*.py")) if path.relative_to(root).parts[0] not in ("cli", "report", "study")
+    ]
     versions = [version(name) for name in ("fullconv", "torch", "torchvision", "timm")]
     return content_hash(versions, torch.get_num_threads(), *sources)
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fullconv.data.fingerprint import SHRINKS, count_regions, fingerprint_of, shrink, void_last
+from fullconv.data.fingerprint import SHRINKS, fingerprint_of, shrink, void_last
 from fullconv.data.samples import Sample
 from fullconv.labels.space import LabelSpace
 
@@ -96,11 +96,6 @@ def test_counts_are_those_of_the_label_maps(tmp_path: Path) -> None:
     assert (bird.pixels, bird.photos, bird.regions, bird.ceiling[8]) == (0, 0, 0, None)
     assert found.background is None
     assert fingerprint_of([sample(tmp_path, "one", one)], replace(SPACE, background=0)).background == 171 / 180
-
-
-def test_regions_of_one_class_inside_anothers_box_are_not_joined() -> None:
-    labels = np.array([[0, 0, 0, 0], [0, 1, 0, 1], [0, 0, 0, 0], [2, 2, 2, 2]])
-    assert count_regions(labels, 3).tolist() == [1, 2, 1]
 
 
 def test_the_document_is_json_with_a_schema(tmp_path: Path) -> None:

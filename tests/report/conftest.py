@@ -160,6 +160,7 @@ def write_made_up_run(folder: Path) -> Path:
     write_json(folder / "run.json", run)
     write_json(folder / "samples.json", samples)
     write_json(folder / "plan.json", plan)
+    write_json(folder / "study" / "study.json", {"findings": [{"severity": "harm"}, {"severity": "note"}]})
     write_json(folder / "classifier" / "scores.json", answers.to_json())
     write_json(folder / "classifier" / "proof.json", PROOF)
     write_text(folder / "classifier" / "journal.jsonl", journal(200, 1.2))

@@ -25,6 +25,9 @@ VOID_ELEMENTS = {"meta", "link", "img", "br", "path", "circle"}
 SECTIONS = ("stages", "classes", "confusion", "samples", "curves", "classifier", "proof", "data", "plan", "run")
 
 
+STUDY = "study/study.html"  # the one link: it lies in the run's folder
+
+
 class Page(HTMLParser):
     """Collects ids, addresses and text; notes tags that are closed in the wrong order."""
 
@@ -67,10 +70,17 @@ def test_a_whole_run_shows_every_section_and_is_well_formed(run_folder: Path, ex
     assert page.open == []
 
 
+def test_the_study_is_linked_with_what_it_found(run_folder: Path, examples: list[Example]) -> None:
+    page = page_of(run_folder, examples)
+    assert "2 findings about the samples, 1 that cost precision or recall" in page.text
+    (run_folder / "study" / "study.json").unlink()
+    assert STUDY not in page_of(run_folder, examples).addresses
+
+
 def test_the_page_asks_for_nothing_outside_itself(run_folder: Path, examples: list[Example]) -> None:
     source = write_report(run_folder, examples).read_text(encoding="utf-8")
     page = Page(source)
-    assert {re.split("[:,]", address)[0][:4] for address in page.addresses if address[0] != "#"} == {"data"}
+    assert {re.split("[:,]", address)[0] for address in page.addresses if address[0] != "#"} == {"data", STUDY}
     assert {address[1:] for address in page.addresses if address[0] == "#"} == set(SECTIONS)
     assert "script" not in page.tags
     assert "url(" not in source

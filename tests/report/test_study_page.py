@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from tests.report.browser import browse, framed
 
-from fullconv.report.study_page import MOST_SHOWN, write_study_page
+from fullconv.report.study_page import MOST_SHOWN, _around, _outlined, write_study
 from fullconv.study.case import read_case
-from fullconv.study.document import study_json
 from fullconv.study.rules import findings_of
+from fullconv.study.suspects import SHOWN, Suspect, WrongLabels
 
 
 def folder(root: Path) -> Path:
@@ -41,8 +41,7 @@ def folder(root: Path) -> Path:
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     out = tmp_path_factory.mktemp("study")
     case = read_case(folder(out / "data"))
-    findings = findings_of(case)
-    write_study_page(out / "study.html", case, findings, study_json(case, findings, out))
+    write_study(out, case, findings_of(case))
     return (out / "study.html").read_text()
 
 
@@ -68,6 +67,34 @@ def test_pictures_are_inside_and_nothing_is_loaded_from_elsewhere(page: str) -> 
 def test_names_are_shown_as_they_are_and_not_as_markup(page: str) -> None:
     assert "&lt;b&gt;cat&lt;/b&gt;" in page
     assert "<b>cat</b>" not in page
+
+
+def test_suspects_are_shown_with_what_the_network_sees(tmp_path: Path) -> None:
+    case = read_case(folder(tmp_path / "data"))
+    label_map = case.samples[0].read_labels()
+    found = [Suspect("00", (10, 20, 40, 60), "swapped", 1, 0, 1200, 0.9 - index / 100) for index in range(SHOWN + 3)]
+    pixels = np.array([[90, 10], [30, 70]])
+    wrong = WrongLabels(tuple(found), {"00": 0.1}, pixels, {"00": 1 - label_map.clip(0, 1)})
+    document = write_study(tmp_path, case, findings_of(case), wrong)
+    text = (tmp_path / "study.html").read_text()
+    section = text.split('id="suspects"')[1].split("</section>")[0]
+    assert section.count("<figure") == SHOWN
+    assert section.count("data:image/jpeg;base64,") == 3 * SHOWN
+    assert "3 more stand in study.json" in section
+    assert "<b>&lt;b&gt;cat&lt;/b&gt;</b>, likely <b>ground</b>" in section
+    assert [row["recall"] for row in document["classes"]] == [0.9, 0.7]
+    assert [row["precision"] for row in document["classes"]] == [0.75, 0.875]
+    assert document["confusions"] == [
+        {"given": "<b>cat</b>", "likely": "ground", "regions": SHOWN + 3, "pixels": 1200 * (SHOWN + 3)}
+    ]
+
+
+def test_the_surroundings_of_a_box_lie_within_the_photo() -> None:
+    assert _around((10, 20, 40, 60), (70, 90)) == (slice(0, 70), slice(0, 88))
+    assert _around((0, 0, 2, 2), (1000, 1000)) == (slice(0, 49), slice(0, 49))
+    picture = np.zeros((35, 44, 3), np.uint8)  # half the size of what is around
+    drawn = np.argwhere(_outlined(picture, (10, 20, 40, 60), (slice(0, 70), slice(0, 88)))[..., 0] == 255)
+    assert (*drawn.min(0), *drawn.max(0)) == (5, 10, 19, 29)
 
 
 # --- in a browser ------------------------------------------------------------------------------------------

@@ -25,8 +25,8 @@ COMMANDS = {
     "dense": "fullconv.cli.dense",
 }
 
-GO_ON = ("demo", "run")
-"""Those that keep checkpoints."""
+CHECKPOINTS = ("demo", "run")
+"""Commands that keep them, beside any that is given --run."""
 
 
 class Commands(click.Group):
@@ -77,7 +77,8 @@ def _run(words: list[str], debug: bool) -> int:
     except click.UsageError as error:
         return _failed(_usage(error), 2, debug)
     except (KeyboardInterrupt, click.Abort):
-        goes_on = "; the same command goes on from the last checkpoint" if words and words[0] in GO_ON else ""
+        trains = bool(words) and (words[0] in CHECKPOINTS or any(word.split("=")[0] == "--run" for word in words))
+        goes_on = "; the same command goes on from the last checkpoint" if trains else ""
         click.echo(f"\nstopped{goes_on}", err=True)
         return 130
     except BrokenPipeError:

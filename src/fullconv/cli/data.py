@@ -11,7 +11,8 @@ import click
 if TYPE_CHECKING:
     from fullconv.data.samples import SampleSet
 
-LABEL_OPTIONS: tuple[Callable[[Any], Any], ...] = (
+Option = Callable[[Callable[..., Any]], Callable[..., Any]]
+LABEL_OPTIONS: tuple[Option, ...] = (
     click.option("--classes", metavar="A,B,...", help="Only these classes, in this order."),
     click.option(
         "--others",
@@ -26,6 +27,8 @@ LABEL_OPTIONS: tuple[Callable[[Any], Any], ...] = (
         type=click.Path(path_type=Path),
         help="A file that says which sample is in which split: JSON, or lines NAME SPLIT.",
     ),
+)
+SPLIT_OPTIONS: tuple[Option, ...] = (
     click.option(
         "--seed", type=int, default=0, show_default=True, help="Of the split that is drawn where none is given."
     ),
@@ -34,10 +37,19 @@ LABEL_OPTIONS: tuple[Callable[[Any], Any], ...] = (
 
 
 def label_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags that say how label maps and splits are read: the same for every command that reads samples."""
-    for option in reversed(LABEL_OPTIONS):
-        function = option(function)
-    return function
+    """Add the flags that say how label maps and splits are read: the same for every command that trains or measures."""
+    return with_options(*LABEL_OPTIONS, *SPLIT_OPTIONS)(function)
+
+
+def with_options(*options: Option) -> Option:
+    """Add flags to a command, in their order."""
+
+    def add(function: Callable[..., Any]) -> Callable[..., Any]:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return add
 
 
 def split_names(text: str | None) -> tuple[str, ...] | None:

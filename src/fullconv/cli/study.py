@@ -8,29 +8,25 @@ from typing import TYPE_CHECKING
 import click
 
 from fullconv.base.errors import UsageError
-from fullconv.cli.data import split_names
+from fullconv.cli.data import LABEL_OPTIONS, split_names, with_options
 
 if TYPE_CHECKING:
     from fullconv.study.case import Case
     from fullconv.study.findings import Finding
+    from fullconv.study.suspects import WrongLabels
+
+LISTED = 12  # suspects in the terminal
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("data", type=click.Path(path_type=Path), required=False)
 @click.option("--out", type=click.Path(path_type=Path), help="Where study.html, study.json and fixes.json go.")
-@click.option("--classes", metavar="A,B,...", help="Only these classes, in this order.")
+@with_options(*LABEL_OPTIONS)
 @click.option(
-    "--others",
-    type=click.Choice(["void", "background"]),
-    default="void",
-    show_default=True,
-    help="What the other classes become.",
-)
-@click.option("--void", metavar="ID", help="The id or colour (R,G,B) in the label maps that is void, or none.")
-@click.option(
-    "--splits",
+    "--run",
+    "earlier",
     type=click.Path(path_type=Path),
-    help="A file that says which sample is in which split: JSON, or lines NAME SPLIT.",
+    help="A finished run of DATA: finds wrong labels too, by three runs like it on parts of train.",
 )
 @click.option("--apply", "fixes", type=click.Path(path_type=Path), help="A fixes.json to perform.")
 @click.option("--to", type=click.Path(path_type=Path), help="With --apply: a new folder for the mended copy.")
@@ -42,14 +38,16 @@ def command(
     others: str,
     void: str | None,
     splits: Path | None,
+    earlier: Path | None,
     fixes: Path | None,
     to: Path | None,
     as_json: bool,
 ) -> None:
-    """Say what is wrong with the samples of DATA, why it matters, and how to mend it; nothing is trained.
+    """Say what is wrong with the samples of DATA, why it matters, and how to mend it.
 
     OUT gets study.html to read, the same as study.json, and fixes.json, which lists the repairs: edit it, then
-    fullconv study --apply OUT/fixes.json --to MENDED writes a mended copy. DATA is only read.
+    fullconv study --apply OUT/fixes.json --to MENDED writes a mended copy. DATA is only read, and nothing is trained
+    unless --run asks for wrong labels; stopped then, the same command goes on.
     """
     if fixes is not None:
         _apply(fixes, to)
@@ -61,33 +59,72 @@ def command(
         )
     import json
 
-    from fullconv.base.files import write_json
-    from fullconv.report.study_page import write_study_page
+    from fullconv.report.study_page import write_study
     from fullconv.study.case import read_case
-    from fullconv.study.document import study_json
-    from fullconv.study.repairs import fixes_json
     from fullconv.study.rules import findings_of
 
-    case = read_case(data, classes=split_names(classes), others=others, void=void, splits=splits)
+    if earlier is None:
+        case = read_case(data, classes=split_names(classes), others=others, void=void, splits=splits)
+        wrong = None
+    else:
+        if classes or others != "void" or void or splits:
+            raise UsageError(
+                "with --run the classes and splits are those of the run",
+                "--run beside --classes, --others, --void or --splits",
+                "leave them out",
+            )
+        case, wrong = _with_run(data, earlier, out, quiet=as_json)
     findings = findings_of(case)
-    document = study_json(case, findings, out)
-    write_json(out / "study.json", document)
-    write_study_page(out / "study.html", case, findings, document)
-    write_json(out / "fixes.json", fixes_json(case, findings))
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else describe(case, findings, out))
+    document = write_study(out, case, findings, wrong)
+    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else describe(case, findings, wrong, out))
 
 
-def describe(case: Case, findings: list[Finding], out: Path) -> str:
+def _with_run(data: Path, earlier: Path, out: Path, *, quiet: bool) -> tuple[Case, WrongLabels]:
+    """The case as the run read it, and what networks say of the labels that have not seen them."""
+    from fullconv.road import again, asked_of
+    from fullconv.study.case import read_case
+    from fullconv.study.folds import FOLDS, unseen
+    from fullconv.study.wrong_labels import wrong_labels
+
+    asked = asked_of(earlier)
+    case = read_case(data, classes=asked.classes or None, others=asked.others, void=asked.void, splits=asked.splits)
+    say = (lambda _: None) if quiet else click.echo
+    how_long = f"{asked.steps} steps a stage" if asked.steps else f"{asked.minutes:g} minutes"
+    say(f"Wrong labels: {FOLDS} runs of {how_long}, as {earlier} was asked, each without a part of train.")
+    parts = unseen(
+        case,
+        earlier,
+        out / "folds",
+        lambda splits, folder: again(asked, data=data, out=folder, splits=splits, say=say),
+        seed=asked.seed,
+    )
+    assert case.space is not None
+    return case, wrong_labels(parts, case.space.size)
+
+
+def describe(case: Case, findings: list[Finding], wrong: WrongLabels | None, out: Path) -> str:
     """The findings as text for a terminal."""
     lines = [*case.notes, f"{len(case.samples)} of {len(case.looks)} samples can be used.", ""]
     for finding in findings:
         lines += [f"{finding.severity:<5} {finding.kind}: {finding.sentence}", f"      {finding.why}"]
     lines += [] if findings else ["Nothing is wrong that the doctor knows of."]
+    lines += [] if wrong is None else _suspects(case, wrong)
     lines += ["", f"With pictures: {out / 'study.html'}"]
     if any(finding.repair for finding in findings):
         lines += ["", f"What can be mended stands in {out / 'fixes.json'}; edit it, then:"]
         lines += [f"  fullconv study --apply {out / 'fixes.json'} --to MENDED"]
     return "\n".join(lines)
+
+
+def _suspects(case: Case, wrong: WrongLabels) -> list[str]:
+    assert case.space is not None
+    names = case.space.names
+    rows = [
+        f"  {one.score:.2f} {one.kind:<8} {one.sample}, {names[one.given]} that looks like {names[one.likely]}"
+        for one in wrong.suspects[:LISTED]
+    ]
+    more = len(wrong.suspects) - len(rows)
+    return ["", "Labels to look at, the likeliest errors first:", *rows, *([f"  and {more} more"] if more > 0 else [])]
 
 
 def _apply(fixes: Path, to: Path | None) -> None:

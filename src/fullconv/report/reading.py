@@ -70,6 +70,7 @@ class RunRecord:
     plan: Document
     classifier: Document
     proof: Document
+    study: Document
     stages: tuple[Stage, ...]
 
     @property
@@ -117,6 +118,7 @@ def read_run(folder: Path) -> RunRecord:
         plan=_document(folder / "plan.json"),
         classifier=_document(folder / "classifier" / "scores.json"),
         proof=_document(folder / "classifier" / "proof.json"),
+        study=_document(folder / "study" / "study.json"),
         stages=_stages(folder, run),
     )
 

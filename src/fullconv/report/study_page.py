@@ -1,4 +1,4 @@
-"""Write the page of a study: one self-contained file. Road: report. In: a case and findings. Out: study.html."""
+"""Write a study: its page, one self-contained file, and the same as JSON. Road: report. In: a case and findings."""
 
 from __future__ import annotations
 
@@ -9,23 +9,30 @@ from typing import Any
 
 import numpy as np
 from markupsafe import Markup
-from PIL import Image
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
 
 from fullconv.base.errors import FullconvError
-from fullconv.base.files import write_text
+from fullconv.base.files import write_json, write_text
 from fullconv.base.images import read_photo
 from fullconv.labels.builtin import VOC_PALETTE
 from fullconv.labels.decode import decode
+from fullconv.labels.space import LabelSpace
 from fullconv.report import words
 from fullconv.report.pages import TEMPLATES, templates
 from fullconv.report.pictures import Picture, jpeg_uri
 from fullconv.study.case import Case
+from fullconv.study.document import study_json
 from fullconv.study.findings import SEVERITIES, Finding
+from fullconv.study.repairs import fixes_json
+from fullconv.study.suspects import SHOWN as SUSPECTS_SHOWN
+from fullconv.study.suspects import Suspect, WrongLabels
 
 MOST_SHOWN = 12  # samples of one finding
 MOST_PAIRS_SHOWN = 6
 MOST_NAMED = 400
 LONGEST_PX = 240
+_LEAST_PX = 96  # of a suspect and its surroundings
 _LABELS_OVER_PHOTO = 0.62
 
 
@@ -49,30 +56,59 @@ class Section:
     pairs: tuple[tuple[Shown, Shown, float], ...]
 
 
-def write_study_page(path: Path, case: Case, findings: Sequence[Finding], document: dict[str, Any]) -> None:
-    """Write the page of a study.
+@dataclass(frozen=True)
+class Wrong:
+    """A suspect as the page shows it: its surroundings as data URIs, of photo, label map and what the network sees."""
+
+    suspect: Suspect
+    given: str
+    likely: str
+    photo: str
+    labels: str
+    guess: str
+
+
+def write_study(
+    out: Path, case: Case, findings: Sequence[Finding], wrong: WrongLabels | None = None, **more: Any
+) -> dict[str, Any]:
+    """Write study.html, study.json and fixes.json.
 
     Args:
-        path: of the page.
-        document: study.json, whose classes and fix commands are shown.
+        out: the study's folder.
+        wrong: what networks say of the labels; None where none were asked.
+        more: what study.json holds besides.
+    Returns: study.json.
     """
+    document = study_json(case, findings, wrong, out) | more
+    write_json(out / "study.json", document)
+    write_text(out / "study.html", _page(case, findings, wrong, document))
+    write_json(out / "fixes.json", fixes_json(case, findings))
+    return document
+
+
+def _page(case: Case, findings: Sequence[Finding], wrong: WrongLabels | None, document: dict[str, Any]) -> str:
     environment = templates()
     environment.filters.update(three=words.three, percent=words.percent)
     sections = [_section(case, finding) for finding in findings]
-    shown = sorted({name for one in sections for sample in _all(one) for name in sample.classes})
-    page = environment.get_template("study.html.j2").render(
+    suspected = [] if wrong is None else _wrong(case, wrong)
+    shown = sorted(
+        {name for one in sections for sample in _all(one) for name in sample.classes}
+        | {name for one in suspected for name in (one.given, one.likely)}
+    )
+    return environment.get_template("study.html.j2").render(
         name=case.root.name,
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
         lead=_lead(case, findings),
         tiles=_tiles(case, findings),
         sections=sections,
+        asked_networks=wrong is not None,
+        suspected=suspected,
         severities=[severity for severity in SEVERITIES if any(one.severity == severity for one in findings)],
         shown_classes=shown,
         document=document,
         colours=["#{:02x}{:02x}{:02x}".format(*colour) for colour in (case.space.colours if case.space else ())],
         most_named=MOST_NAMED,
     )
-    write_text(path, page)
 
 
 def _lead(case: Case, findings: Sequence[Finding]) -> str:
@@ -114,6 +150,68 @@ def _all(section: Section) -> list[Shown]:
     return [*section.samples, *(sample for one, other, _ in section.pairs for sample in (one, other))]
 
 
+def _wrong(case: Case, wrong: WrongLabels) -> list[Wrong]:
+    """The first suspects, each with half its size around it."""
+    assert case.space is not None
+    names = case.space.names
+    places = {name: place for place, name in enumerate(case.names)}
+    shown = []
+    for one in wrong.suspects[:SUSPECTS_SHOWN]:
+        photo, labels = case.samples[places[one.sample]].read()
+        around = _around(one.box, labels.shape)
+        pictures = [
+            _outlined(_small(picture, Image.Resampling.BOX), one.box, around)
+            for picture in (
+                photo[around],
+                *(
+                    _over(photo[around], _coloured(case.space, ids[around]))
+                    for ids in (labels, wrong.guesses[one.sample])
+                ),
+            )
+        ]
+        shown.append(Wrong(one, names[one.given], names[one.likely], *map(jpeg_uri, pictures)))
+    return shown
+
+
+def _around(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """A box with as much around it as it is large, at least `_LEAST_PX` wide and high, within the photo."""
+    sides = []
+    for first, last, length in ((box[0], box[2], shape[0]), (box[1], box[3], shape[1])):
+        margin = max((last - first) // 2, (_LEAST_PX - (last - first)) // 2)
+        sides.append(slice(max(0, first - margin), min(length, last + margin)))
+    return sides[0], sides[1]
+
+
+def _outlined(picture: Picture, box: tuple[int, int, int, int], around: tuple[slice, slice]) -> Picture:
+    """The picture of `around`, at any size, with the box drawn into it."""
+    rows, columns = around
+    down, across = picture.shape[0] / (rows.stop - rows.start), picture.shape[1] / (columns.stop - columns.start)
+    image = Image.fromarray(picture)
+    corners = (
+        (box[1] - columns.start) * across,
+        (box[0] - rows.start) * down,
+        (box[3] - columns.start) * across - 1,
+        (box[2] - rows.start) * down - 1,
+    )
+    draw = ImageDraw.Draw(image)
+    draw.rectangle(corners, outline=(0, 0, 0), width=3)
+    draw.rectangle(corners, outline=(255, 255, 255), width=1)
+    return np.array(image)
+
+
+def _over(photo: Picture, labels: Picture) -> Picture:
+    """Label colours over the photo in grey; both (H, W, 3)."""
+    mixed = _LABELS_OVER_PHOTO * labels + (1 - _LABELS_OVER_PHOTO) * photo.mean(2, keepdims=True)
+    return np.asarray(mixed.astype(np.uint8))
+
+
+def _coloured(space: LabelSpace, labels: NDArray[Any]) -> Picture:
+    """(H, W, 3): each class in its colour, void in light grey."""
+    colours = np.full((space.void + 1, 3), 200, np.uint8)
+    colours[: space.size] = np.array(space.colours, np.uint8).reshape(-1, 3)
+    return np.asarray(colours[labels])
+
+
 def _shown(case: Case, place: int) -> Shown:
     look = case.looks[place]
     photo = _photo(case, place)
@@ -124,9 +222,7 @@ def _shown(case: Case, place: int) -> Shown:
         names = tuple(name for name, pixels in zip(case.space.names, row, strict=False) if pixels)
     if photo is not None and labels is not None:
         size = (photo.shape[1], photo.shape[0])
-        labels = np.array(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST))
-        mixed = _LABELS_OVER_PHOTO * labels + (1 - _LABELS_OVER_PHOTO) * photo.mean(2, keepdims=True)
-        labels = mixed.astype(np.uint8)
+        labels = _over(photo, np.array(Image.fromarray(labels).resize(size, Image.Resampling.NEAREST)))
     return Shown(
         look.pair.name,
         case.splits[place],
@@ -147,9 +243,7 @@ def _labels(case: Case, place: int) -> Picture | None:
     """The label map in colours: those of the classes where it can be used, else what its file holds."""
     try:
         if place in case.samples and case.space is not None:
-            colours = np.full((case.space.void + 1, 3), 200, np.uint8)
-            colours[: case.space.size] = np.array(case.space.colours, np.uint8).reshape(-1, 3)
-            return _small(colours[case.samples[place].read_labels()], Image.Resampling.NEAREST)
+            return _small(_coloured(case.space, case.samples[place].read_labels()), Image.Resampling.NEAREST)
         raw = decode(case.looks[place].pair.label_map)
     except FullconvError:
         return None

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from fullconv.base.cores import on_all_cores
 from fullconv.base.errors import FullconvError
-from fullconv.data.fingerprint import SHRINKS, iou_at_best, mean_of, shrink
+from fullconv.data.fingerprint import SHRINKS, iou_at_best, mean_of, shrink, void_last
 from fullconv.data.samples import Sample
-from fullconv.labels.space import LabelSpace
+from fullconv.labels.regions import regions
 
 Ints = NDArray[np.int64]
 
@@ -83,25 +81,14 @@ def content_of_map(sample: Sample) -> MapContent | None:
     """Look into one label map; None if it cannot be read."""
     space = sample.label_space
     try:
-        labels = _void_first(sample.read_labels(), space)
+        labels = void_last(sample.read_labels(), space)
     except FullconvError:
         return None
     pixels = np.bincount(labels.ravel(), minlength=space.size + 1)
-    regions = np.zeros(space.size, np.int64)
-    tiny = {factor: np.zeros(space.size, np.int64) for factor in SHRINKS}
-    for index, box in enumerate(ndimage.find_objects(labels, max_label=space.size)):
-        if box is None:
-            continue
-        numbered, regions[index] = ndimage.label(labels[box] == index + 1)
-        areas = np.bincount(numbered.ravel())[1:]
-        for factor in SHRINKS:
-            tiny[factor][index] = int((areas < factor * factor).sum())
-    last = np.array([space.size, *range(space.size)])
-    return MapContent(np.append(pixels[1:], pixels[0]), regions, tiny, shrink(last[labels], space.size))
-
-
-def _void_first(labels: NDArray[Any], space: LabelSpace) -> NDArray[Any]:
-    """(H, W) class ids and void to 1 .. K and 0 for void, in as few bits as they need."""
-    table = np.zeros(space.void + 1, np.uint8 if space.size < 255 else np.uint16)
-    table[: space.size] = np.arange(1, space.size + 1)
-    return np.asarray(table[labels])
+    of_class, areas = regions(labels)
+    return MapContent(
+        pixels,
+        np.bincount(of_class, minlength=space.size + 1)[:-1],
+        {factor: np.bincount(of_class[areas < factor**2], minlength=space.size + 1)[:-1] for factor in SHRINKS},
+        shrink(labels, space.size),
+    )

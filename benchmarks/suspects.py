@@ -1,0 +1,160 @@
+"""Wrong labels planted in real samples: does a study rank them first? Beside cleanlab, and beside ranking by loss.
+
+python benchmarks/suspects.py RUNS [CASE ...]      e.g. "voc-animals 0"; none: all. Trains into RUNS (resumable).
+
+A case plants faults of labels (benchmarks/plant.py), trains a run of six minutes and the study's networks, and ranks
+with the probabilities of networks that have not seen the sample: whole samples, and pixels. Every way gets the same
+probabilities. cleanlab 2.9 (segmentation module) takes neither void nor photos of several sizes: whole samples it scores
+one by one, pixels of void given the class that the network sees there; pixels it ranks on tiles without void. Its
+scores of pixels are the given class's probability, as those of ranking by loss. Area under the precision-recall curve (average precision), over the samples of train; the share that is wrong is what a
+random order gets. Writes benchmarks/results/suspects.json.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cleanlab.segmentation.filter import find_label_issues
+from cleanlab.segmentation.rank import get_label_quality_scores
+from numpy.typing import NDArray
+from plant import Planted, plant
+from road import DATA
+from rows import run as run_cases
+from sklearn.metrics import average_precision_score
+
+import fullconv as fc
+from fullconv.base.files import read_json, write_json
+from fullconv.data.samples import Sample
+from fullconv.road import again, asked_of
+from fullconv.study.case import read_case
+from fullconv.study.folds import Unseen, unseen
+from fullconv.study.suspects import Trust, quality, regions_of, suspects_of
+from fullconv.study.wrong_labels import probabilities_of
+
+MINUTES = 6.0
+KINDS = ("swapped", "shifted", "missing")
+SIDE, APART = 64, 128  # px: tiles, and from one to the next
+EVERY = 3  # pixels: every third of every third row is ranked, or the ranking takes gigabytes
+CLASSES = {"voc-animals": ("background", "cat", "cow", "dog", "horse", "person", "sheep"), "camvid": ()}
+
+
+def planted(name: str, seed: int, runs: Path) -> dict[str, Any]:
+    folder = runs / f"suspects-{name}-{seed}"
+    truth = _planted(DATA / name, folder, seed)
+    parts = _parts(folder, CLASSES[name])
+    spoiled = {kind: len(names) for kind, names in truth.samples.items()}
+    return {"set": name, "seed": seed, "minutes": MINUTES, "planted": spoiled, **ranked(parts, truth)}
+
+
+def ranked(parts: list[Unseen], truth: Planted) -> dict[str, dict[str, float]]:
+    """Average precision of every way, over samples, over pixels, and over pixels of tiles without void."""
+    classes = parts[0].samples[0].label_space.size
+    trust = Trust.nothing(classes)
+    for _, labels, probabilities in probabilities_of(parts, "how sure"):
+        trust.add(labels, probabilities)
+    thresholds = trust.thresholds()
+    wrong_samples: list[bool] = []
+    by_sample: dict[str, list[float]] = {"fullconv": [], "cleanlab": [], "loss": []}
+    wrong_pixels: list[NDArray[np.bool_]] = []
+    by_pixel: dict[str, list[NDArray[np.float32]]] = {"fullconv": [], "loss": []}
+    tiles: list[Tile] = []
+    for sample, labels, probabilities in probabilities_of(parts, "ranking"):
+        known = labels < classes
+        filled = np.where(known, labels, probabilities.argmax(0)).astype(np.int64)
+        of_given = np.take_along_axis(probabilities, filled[None], 0)[0]
+        wrong = truth.wrong.get(sample.name, np.zeros(labels.shape, bool))
+        wrong_samples.append(bool((wrong & known).any()))
+        by_sample["fullconv"].append(1 - quality(suspects_of(sample.name, labels, probabilities, thresholds)))
+        by_sample["cleanlab"].append(1 - float(get_label_quality_scores(filled[None], probabilities[None], verbose=False)[0][0]))
+        by_sample["loss"].append(float(-np.log(np.maximum(of_given[known], 1e-6)).mean()))
+        thin = known[::EVERY, ::EVERY]
+        wrong_pixels.append(wrong[::EVERY, ::EVERY][thin])
+        by_pixel["loss"].append((1 - of_given)[::EVERY, ::EVERY][thin])
+        scores = _score_map(sample, labels, probabilities, thresholds, of_given)
+        by_pixel["fullconv"].append(scores[::EVERY, ::EVERY][thin])
+        tiles += _tiles(labels, probabilities, scores, wrong, known)
+    pixels = np.concatenate(wrong_pixels)
+    return {
+        "samples": _areas(wrong_samples, by_sample),
+        "pixels": _areas(pixels, {way: np.concatenate(scores) for way, scores in by_pixel.items()}),
+        "tiles": _on_tiles(tiles),
+    }
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A square of a sample without void: (S, S) label map, (K, S, S) probabilities, (S, S) our scores and what is wrong."""
+
+    labels: NDArray[np.int64]
+    probabilities: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    wrong: NDArray[np.bool_]
+
+
+def _tiles(labels: Any, probabilities: Any, scores: Any, wrong: Any, known: Any) -> list[Tile]:
+    """Those of a fixed grid that hold no void."""
+    height, width = labels.shape
+    found = []
+    for top in range(0, height - SIDE + 1, APART):
+        for left in range(0, width - SIDE + 1, APART):
+            at = (slice(top, top + SIDE), slice(left, left + SIDE))
+            if known[at].all():
+                found.append(Tile(labels[at].astype(np.int64), probabilities[:, at[0], at[1]].copy(), scores[at], wrong[at]))
+    return found
+
+
+def _on_tiles(tiles: list[Tile]) -> dict[str, float]:
+    """Over pixels of tiles. cleanlab: the pixels that it calls issues first, by their scores, then the others."""
+    labels, probabilities = (np.stack([getattr(tile, name) for tile in tiles]) for name in ("labels", "probabilities"))
+    issues = find_label_issues(labels, probabilities, downsample=1, n_jobs=1, verbose=False)
+    _, pixel_scores = get_label_quality_scores(labels, probabilities, verbose=False)
+    of_given = np.take_along_axis(probabilities, labels[:, None], 1)[:, 0]
+    ways = {"fullconv": np.stack([tile.scores for tile in tiles]), "cleanlab": issues - pixel_scores, "loss": 1 - of_given}
+    return _areas(np.stack([tile.wrong for tile in tiles]).ravel(), {way: scores.ravel() for way, scores in ways.items()}) | {"tiles": len(tiles)}
+
+
+def _score_map(sample: Sample, labels: Any, probabilities: Any, thresholds: Any, of_given: Any) -> NDArray[np.float32]:
+    """(H, W): the score of a pixel's region; pixels of none come after all of them, by their probability."""
+    scores = -of_given.astype(np.float32)
+    for suspect, region in regions_of(sample.name, labels, probabilities, thresholds):
+        top, left, bottom, right = suspect.box
+        scores[top:bottom, left:right][region] = suspect.score
+    return scores
+
+
+def _areas(wrong: Any, scores: dict[str, Any]) -> dict[str, float]:
+    areas = {way: average_precision_score(np.asarray(wrong), np.asarray(each)) for way, each in scores.items()}
+    return {way: round(float(area), 4) for way, area in (areas | {"random": np.mean(wrong)}).items()}
+
+
+def _planted(source: Path, folder: Path, seed: int) -> Planted:
+    """Plant once; what was planted is read back afterwards."""
+    kept = folder / "planted.npz"
+    if not kept.exists():
+        truth = plant(source, folder / "data", seed=seed, kinds=KINDS)
+        write_json(folder / "planted.json", truth.samples)
+        np.savez_compressed(kept, **truth.wrong)
+    with np.load(kept) as wrong:
+        return Planted(folder / "data", read_json(folder / "planted.json"), {name: wrong[name] for name in wrong.files})
+
+
+def _parts(folder: Path, classes: tuple[str, ...]) -> list[Unseen]:
+    earlier = folder / "run"
+    fc.run(fc.Asked(data=folder / "data", out=earlier, minutes=MINUTES, classes=classes), say=print)
+    asked = asked_of(earlier)
+    case = read_case(folder / "data", classes=classes or None)
+    return unseen(case, earlier, folder / "folds", lambda splits, out: again(asked, data=folder / "data", out=out, splits=splits, say=print), seed=0)
+
+
+def main(runs: Path, asked: list[str]) -> None:
+    cases = {f"{name} {seed}": partial(planted, name, seed, runs) for name in CLASSES for seed in (0, 1)}
+    run_cases("suspects", cases, asked)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,95 @@
+"""Wrong labels from end to end: planted errors come first, and the command trains, goes on, and says what it found."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.study.test_doctor import HEIGHT, WIDTH, samples, scene
+
+import fullconv as fc
+from fullconv.base.errors import UsageError
+from fullconv.cli import main
+from fullconv.data.scenes import write_scenes
+from fullconv.road import asked_of
+from fullconv.study import wrong_labels as station
+from fullconv.study.case import read_case
+from fullconv.study.folds import Unseen
+from fullconv.study.wrong_labels import wrong_labels
+
+SPOILED = 5
+
+
+@dataclass(frozen=True)
+class Knows:
+    """In place of a bundle: knows the scenes by heart, and blurs their edges as networks do."""
+
+    def predict(self, photo: np.ndarray) -> Any:
+        brightness = [np.abs(scene(seed)[0].astype(int) - photo).mean() for seed in range(16)]
+        truth = scene(int(np.argmin(brightness)))[1]
+        scores = np.stack([4.0 * (truth == index) for index in range(3)]).astype(np.float32)
+        scores = (scores + np.roll(scores, 2, 1) + np.roll(scores, 2, 2)) / 3
+        return type("Prediction", (), {"scores": scores})
+
+
+def test_a_planted_error_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = samples(tmp_path)
+    path = root / f"masks/train/{SPOILED:02d}.png"
+    labels = np.array(Image.open(path))
+    Image.fromarray(np.where(labels == 2, 1, labels).astype(np.uint8)).save(path)
+    monkeypatch.setattr(station, "load", lambda folder: Knows())
+    case = read_case(root)
+    everything = tuple(case.samples.values())
+    found = wrong_labels([Unseen(tmp_path / "a", everything[:8]), Unseen(tmp_path / "b", everything[8:])], 3)
+    first = found.suspects[0]
+    assert (first.sample, first.given, first.likely) == (f"{SPOILED:02d}", 1, 2)
+    assert min(found.quality, key=lambda name: found.quality[name]) == f"{SPOILED:02d}"
+    assert [one.score for one in found.suspects] == sorted((one.score for one in found.suspects), reverse=True)
+    assert found.pixels.sum() == len(everything) * HEIGHT * WIDTH
+    assert found.guesses[first.sample].shape == (HEIGHT, WIDTH)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    root = tmp_path_factory.mktemp("scenes")
+    scenes = write_scenes(root / "scenes", train=9, val=3, seed=1, size=(64, 96))
+    fc.run(fc.Asked(data=scenes, out=root / "run", head="32s", steps=2, no_classifier=True))
+    return scenes, root / "run"
+
+
+def command(*words: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["study", *map(str, words)])
+    return int(str(ended.value.code))
+
+
+def test_the_command_trains_a_network_a_fold_and_goes_on(
+    finished: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scenes, run = finished
+    asked = [scenes, "--run", run, "--out", tmp_path / "study"]
+    assert command(*asked) == 0
+    assert "Labels to look at" in capsys.readouterr().out
+    document = json.loads((tmp_path / "study" / "study.json").read_text())
+    assert len(document["sample_scores"]) == 12
+    assert {"precision", "recall", "suspects"} <= set(document["classes"][0])
+    assert all(set(one) >= {"sample", "box", "kind", "given", "likely", "score"} for one in document["suspects"])
+    assert 'id="suspects"' in (tmp_path / "study" / "study.html").read_text()
+    runs = [tmp_path / "study" / "folds" / f"fold{k}" / "run.json" for k in (1, 2, 3)]
+    before = [path.stat().st_mtime_ns for path in runs]
+    assert command(*asked, "--json") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert again == document
+    assert [path.stat().st_mtime_ns for path in runs] == before, "nothing is trained twice"
+
+
+def test_the_run_says_what_the_classes_are(finished: tuple[Path, Path], tmp_path: Path) -> None:
+    scenes, run = finished
+    assert command(scenes, "--run", run, "--out", tmp_path, "--classes", "ball") == 2
+    with pytest.raises(UsageError, match="a finished run"):
+        asked_of(tmp_path)
