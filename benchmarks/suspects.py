@@ -30,7 +30,7 @@ from sklearn.metrics import average_precision_score
 import fullconv as fc
 from fullconv.base.files import read_json, write_json
 from fullconv.data.samples import Sample
-from fullconv.road import again, asked_of
+from fullconv.road import again
 from fullconv.study.case import read_case
 from fullconv.study.folds import Unseen, unseen
 from fullconv.study.suspects import Trust, quality, regions_of, suspects_of
@@ -146,9 +146,8 @@ def _planted(source: Path, folder: Path, seed: int) -> Planted:
 def _parts(folder: Path, classes: tuple[str, ...]) -> list[Unseen]:
     earlier = folder / "run"
     fc.run(fc.Asked(data=folder / "data", out=earlier, minutes=MINUTES, classes=classes), say=print)
-    asked = asked_of(earlier)
     case = read_case(folder / "data", classes=classes or None)
-    return unseen(case, earlier, folder / "folds", lambda splits, out: again(asked, data=folder / "data", out=out, splits=splits, say=print), seed=0)
+    return unseen(case, earlier, folder / "folds", lambda splits, out: again(earlier, data=folder / "data", out=out, splits=splits, say=print), seed=0)
 
 
 def main(runs: Path, asked: list[str]) -> None:

@@ -59,7 +59,7 @@ from fullconv.train.clock import Clock
 from fullconv.train.loop import training_steps
 from fullconv.train.offsets import PHOTOS as OFFSET_PHOTOS
 from fullconv.train.offsets import fit_offsets
-from fullconv.train.plan import Plan, Question
+from fullconv.train.plan import Measured, Plan, Question
 from fullconv.train.recipe import recipe
 from fullconv.train.stages import Replanning, Stage, Steps, seconds_spent, stage_steps
 
@@ -126,6 +126,7 @@ class Run:
         key: content hash of the question, the files and the code; what was made under another key is made anew.
         began: by time.monotonic().
         say: takes the sentences that tell a person what is done and why.
+        measured: what is known of this machine already.
     """
 
     asked: Asked
@@ -134,6 +135,7 @@ class Run:
     key: str
     began: float
     say: Callable[[str], None]
+    measured: tuple[Measured, ...] = ()
 
 
 def run(asked: Asked, *, say: Callable[[str], None] = lambda _: None, baselines: Sequence[str] = ()) -> Path:
@@ -213,20 +215,20 @@ def asked_of(earlier: Path) -> Asked:
     return Asked(**{**asked, **paths, "classes": tuple(asked["classes"])})
 
 
-def again(earlier: Asked, *, data: Path, out: Path, splits: Path, say: Callable[[str], None] = lambda _: None) -> Path:
-    """Go the road once more as it was asked before, with other splits; what is finished is not gone again.
+def again(earlier: Path, *, data: Path, out: Path, splits: Path, say: Callable[[str], None] = lambda _: None) -> Path:
+    """Go the road of an earlier run once more, with other splits; what is finished is not gone again.
 
     Args:
-        earlier: see `asked_of`.
+        earlier: the run's folder; what it measured of this machine is not measured again.
         data, out, splits: of the new run, in place of the earlier one's.
     Returns: the new run's bundle.
-    Raises: as `run`.
+    Raises: as `run`; UsageError if there is no finished run.
     """
-    asked = replace(earlier, data=data, out=out, splits=splits)
+    asked = replace(asked_of(earlier), data=data, out=out, splits=splits)
     _check_writable(out)
     this = _read(asked, say)
     if not _earlier(this):
-        _go(this)
+        _go(replace(this, measured=_measured_here(earlier)))
     return out / "bundle"
 
 
@@ -353,13 +355,23 @@ def _new_plan(this: Run, classifier: Classifier, seen: Fingerprint, question: Qu
     net = _build(STAGES[this.asked.head][-1], this, classifier, converted, None)
     crop = tuple(planning.plan_crop(seen).value)
     how = replace(recipe("modern"), frozen=0) if question.weights == "none" else recipe("modern")
-    total = rows_to_come(next(net.parameters()).device)
-    measuring = measure_machine(net, crop=crop, recipe=how)
-    rows = list(progress(measuring, what="measuring this machine", total=total))
+    rows = [row for row in this.measured if row.crop == crop]
+    if not rows:
+        total = rows_to_come(next(net.parameters()).device)
+        measuring = measure_machine(net, crop=crop, recipe=how)
+        rows = list(progress(measuring, what="measuring this machine", total=total))
     photos = len(this.samples.val) + min(OFFSET_PHOTOS, len(this.samples.train))
     seconds = photos * _seconds_a_photo(net, this.samples.val)
     decisions = planning.make_plan(question, seen, rows, window=classifier.window, seconds_to_measure=seconds)
     return planning.to_json(question, decisions, rows, key=this.key)
+
+
+def _measured_here(earlier: Path) -> tuple[Measured, ...]:
+    """What an earlier run measured, if it ran on a machine like this one."""
+    if read_json(earlier / "run.json")["machine"] != _machine():
+        return ()
+    rows = read_json(earlier / "plan.json")["measured"]
+    return tuple(Measured(**{**row, "crop": tuple(row["crop"])}) for row in rows)
 
 
 def _seconds_a_photo(net: SegmentationNet, val: Sequence[Sample]) -> float:
@@ -610,13 +622,17 @@ def _write_run(this: Run, stages: list[dict[str, Any]], baselines: list[dict[str
         "seconds": round(earlier.get("seconds", 0.0) + time.monotonic() - this.began, 1),
         "peak_bytes": max(earlier.get("peak_bytes", 0), peak_bytes()),
         "versions": {name: version(name) for name in ("fullconv", "torch", "torchvision", "timm", "numpy")},
-        "machine": {
-            "system": platform.platform(),
-            "threads": torch.get_num_threads(),
-            "python": platform.python_version(),
-        },
+        "machine": _machine(),
     }
     write_json(this.asked.out / "run.json", document)
+
+
+def _machine() -> dict[str, Any]:
+    return {
+        "system": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "python": platform.python_version(),
+    }
 
 
 def _earlier(this: Run) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def _with_run(data: Path, earlier: Path, out: Path, *, quiet: bool) -> tuple[Cas
         case,
         earlier,
         out / "folds",
-        lambda splits, folder: again(asked, data=data, out=folder, splits=splits, say=say),
+        lambda splits, folder: again(earlier, data=data, out=folder, splits=splits, say=say),
         seed=asked.seed,
     )
     assert case.space is not None
