@@ -79,7 +79,10 @@ def test_the_command_trains_a_network_a_fold_and_goes_on(
     assert len(document["sample_scores"]) == 12
     assert {"precision", "recall", "suspects"} <= set(document["classes"][0])
     assert all(set(one) >= {"sample", "box", "kind", "given", "likely", "score"} for one in document["suspects"])
-    plans = [json.loads((run / "plan.json").read_text()), *(json.loads(path.read_text()) for path in (tmp_path / "study/folds").glob("*/plan.json"))]
+    plans = [
+        json.loads((run / "plan.json").read_text()),
+        *(json.loads(path.read_text()) for path in (tmp_path / "study/folds").glob("*/plan.json")),
+    ]
     assert len(plans) == 4
     assert all(plan["measured"] == plans[0]["measured"] for plan in plans), "the machine is measured once"
     assert 'id="suspects"' in (tmp_path / "study" / "study.html").read_text()

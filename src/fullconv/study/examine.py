@@ -157,7 +157,7 @@ def _look_at_photo(pair: Pair) -> tuple[PhotoLook, NDArray[np.float32]]:
     thumb = np.asarray(
         Image.fromarray(grey.round().clip(0, 255).astype(np.uint8)).resize((THUMB, THUMB), Image.Resampling.BOX)
     )
-    red, green, blue = (float(value) for value in small.reshape(-1, 3).mean(0))
+    red, green, blue = (float(small[..., channel].mean()) for channel in range(3))  # over both axes: ten times as long
     found = PhotoLook(
         size=size,
         orientation=orientation,
