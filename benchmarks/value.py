@@ -36,12 +36,15 @@ from fullconv.data.samples import Sample, SampleSet
 from fullconv.labels.maps import nearest, write_index_png
 from fullconv.measure.confusion import confusion
 from fullconv.measure.ratios import iou, ratio
+from fullconv.nets.segmentation import SegmentationNet
 from fullconv.predict.photo import predict_photo
+from fullconv.study.refit import Cells, effects, refit
 from fullconv.train.precision import quick_bfloat16
 
 CLASSES = {"voc-animals": ("background", "cat", "cow", "dog", "horse", "person", "sheep"), "camvid": ()}
 LONGEST, CROP, STEPS, BATCH = 256, 160, 80, 8
 PAIRS, SEEDS = 24, 2
+CELLS = 200  # of a sample, in random places
 DRAWS = 1000
 Floats = NDArray[np.float64]
 
@@ -52,7 +55,7 @@ def worth(name: str, runs: Path) -> dict[str, Any]:
     began = time.perf_counter()
     counts = retrained(samples, halves, runs / f"value-{name}" / "outcomes.jsonl")
     outcomes = {what: measure(counts) for what, measure in MEASURES.items()}  # (halves, seeds, K) each
-    estimates = {estimate: of(samples) for estimate, of in ESTIMATES.items()}  # (samples, K) each
+    estimates = {estimate: of(samples) for estimate, of in ESTIMATES.items()}  # (samples, measures, K) each
     return {
         "set": name,
         "samples": len(samples.train),
@@ -61,7 +64,7 @@ def worth(name: str, runs: Path) -> dict[str, Any]:
         "mean_iou": round(float(np.nanmean(outcomes["iou"])), 4),
         "ceiling": {what: foretold(found[:, 0], found[:, 1]) for what, found in outcomes.items()},
         "estimates": {
-            estimate: {what: foretold(halves @ values, found.mean(1)) for what, found in outcomes.items()}
+            estimate: {what: foretold(halves @ values[:, place], found.mean(1)) for place, (what, found) in enumerate(outcomes.items())}
             for estimate, values in estimates.items()
         },
     }
@@ -105,6 +108,16 @@ def retrained(samples: SampleSet, halves: NDArray[np.bool_], journal: Path) -> N
 
 def outcome(samples: SampleSet, part: tuple[Sample, ...], seed: int) -> NDArray[np.int64]:
     """Train on a part of train; (K, K) pixels of val."""
+    net = trained(samples, part, seed)
+    counts = np.zeros((samples.label_space.size,) * 2, np.int64)
+    for sample in samples.val:
+        photo, truth = sample.read()
+        counts += confusion(truth, predict_photo(net, photo).labels, samples.label_space)
+    return counts
+
+
+def trained(samples: SampleSet, part: tuple[Sample, ...], seed: int) -> SegmentationNet:
+    """The small FCN, trained on a part of train."""
     classifier = fc.build_classifier("embedded:efficientnet_lite0", classes=None, weights="embedded", seed=seed)
     converted = fc.convolutionalize(classifier.network, classifier.window, norms="folded")
     torch.manual_seed(seed)  # the fresh layers
@@ -113,11 +126,7 @@ def outcome(samples: SampleSet, part: tuple[Sample, ...], seed: int) -> NDArray[
     how = replace(fc.recipe("modern"), steps=STEPS, batch=BATCH, crop=(CROP, CROP), precision=precision, channels_last=True)
     for _ in fc.training_steps(net, part, recipe=how, seed=seed):
         pass
-    counts = np.zeros((samples.label_space.size,) * 2, np.int64)
-    for sample in samples.val:
-        photo, truth = sample.read()
-        counts += confusion(truth, predict_photo(net, photo).labels, samples.label_space)
-    return counts
+    return net
 
 
 def _recall(counts: NDArray[np.int64]) -> Floats:
@@ -156,14 +165,47 @@ def foretold(guess: Floats, found: Floats) -> dict[str, Any]:
 
 def _pixels(samples: SampleSet) -> Floats:
     """A sample is worth to a class the pixels that it has of it."""
-    return np.array([samples.pixels[sample.name][:-1] for sample in samples.train], np.float64)
+    pixels = np.array([samples.pixels[sample.name][:-1] for sample in samples.train], np.float64)
+    return np.repeat(pixels[:, None], len(MEASURES), 1)
 
 
 def _random(samples: SampleSet) -> Floats:
-    return np.random.default_rng(1).normal(size=(len(samples.train), samples.label_space.size))
+    return np.random.default_rng(1).normal(size=(len(samples.train), len(MEASURES), samples.label_space.size))
 
 
-ESTIMATES: dict[str, Callable[[SampleSet], Floats]] = {"random": _random, "pixels of the class": _pixels}
+def _last_layer(samples: SampleSet) -> Floats:
+    """By one Newton step of the last layer of a network that was trained on all of train."""
+    net = trained(samples, samples.train, 0)
+    train, val = cells_of(net, samples.train), cells_of(net, samples.val)
+    return effects(train, val, refit(train))
+
+
+def cells_of(net: SegmentationNet, samples: tuple[Sample, ...]) -> Cells:
+    """What the last layer sees in `CELLS` random places of each sample."""
+    head = net.network.head
+    tap, classes = head.taps[head.first], net.label_space.size
+    top, left = (int(part) for part in tap.offset)
+    seen: list[torch.Tensor] = []
+    handle = head.score.register_forward_pre_hook(lambda _, maps: seen.append(maps[0][0]))
+    rng = np.random.default_rng(0)
+    features = np.ones((len(samples), CELLS, head.score.in_channels + 1), np.float32)
+    labels = np.full((len(samples), CELLS), classes, np.int64)
+    for place, sample in enumerate(samples):
+        photo, truth = sample.read()
+        predict_photo(net, photo)
+        at_cells = truth[top :: tap.stride, left :: tap.stride]
+        rows, columns = (rng.integers(0, length, CELLS) for length in at_cells.shape)
+        features[place, :, :-1] = seen.pop()[:, rows, columns].T.float().numpy()
+        labels[place] = np.minimum(at_cells[rows, columns], classes)
+    handle.remove()
+    return Cells(features, labels, classes)
+
+
+ESTIMATES: dict[str, Callable[[SampleSet], Floats]] = {
+    "random": _random,
+    "pixels of the class": _pixels,
+    "last layer": _last_layer,
+}
 
 
 if __name__ == "__main__":

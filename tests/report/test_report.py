@@ -72,7 +72,7 @@ def test_a_whole_run_shows_every_section_and_is_well_formed(run_folder: Path, ex
 
 def test_the_study_is_linked_with_what_it_found(run_folder: Path, examples: list[Example]) -> None:
     page = page_of(run_folder, examples)
-    assert "2 findings about the samples, 1 that cost precision or recall" in page.text
+    assert "2 findings about the samples, 1 about what costs precision or recall" in page.text
     (run_folder / "study" / "study.json").unlink()
     assert STUDY not in page_of(run_folder, examples).addresses
 

@@ -113,11 +113,12 @@ def _page(case: Case, findings: Sequence[Finding], wrong: WrongLabels | None, do
 
 def _lead(case: Case, findings: Sequence[Finding]) -> str:
     usable = f"{len(case.samples):,} of {words.count(len(case.looks), 'sample')} can be used."
-    by_severity = [
-        (sum(one.severity == severity for one in findings), word)
-        for severity, word in (("stop", "would stop training"), ("harm", "cost precision or recall"))
-    ]
-    said = [f"{words.count(number, 'finding')} {word}" for number, word in by_severity if number]
+    number = {severity: sum(one.severity == severity for one in findings) for severity in SEVERITIES}
+    said = []
+    if number["stop"]:
+        said.append(words.count(number["stop"], "finding would stop training", "findings would stop training"))
+    if number["harm"]:
+        said.append(words.count(number["harm"], "finding costs precision or recall", "findings cost precision or recall"))
     if not said:
         return f"{usable} Nothing was found that would harm training."
     return f"{usable} {words.listed(said)}; the others are good to know."
