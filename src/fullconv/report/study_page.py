@@ -118,7 +118,9 @@ def _lead(case: Case, findings: Sequence[Finding]) -> str:
     if number["stop"]:
         said.append(words.count(number["stop"], "finding would stop training", "findings would stop training"))
     if number["harm"]:
-        said.append(words.count(number["harm"], "finding costs precision or recall", "findings cost precision or recall"))
+        said.append(
+            words.count(number["harm"], "finding costs precision or recall", "findings cost precision or recall")
+        )
     if not said:
         return f"{usable} Nothing was found that would harm training."
     return f"{usable} {words.listed(said)}; the others are good to know."
