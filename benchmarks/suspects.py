@@ -53,8 +53,9 @@ def planted(name: str, seed: int, runs: Path) -> dict[str, Any]:
 
 def ranked(parts: list[Unseen], truth: Planted) -> dict[str, dict[str, float]]:
     """Average precision of every way, over samples, over pixels, and over pixels of tiles without void."""
-    classes = parts[0].samples[0].label_space.size
-    trust = Trust.nothing(classes)
+    space = parts[0].samples[0].label_space
+    classes = space.size
+    trust = Trust.nothing(space)
     for _, labels, probabilities in probabilities_of(parts, "how sure"):
         trust.add(labels, probabilities)
     thresholds = trust.thresholds()

@@ -49,7 +49,7 @@ from fullconv.predict.photo import predict_photo
 from fullconv.report.pages import write_report
 from fullconv.report.pictures import Example
 from fullconv.report.study_page import write_study
-from fullconv.study.case import read_case
+from fullconv.study.case import Case, read_case
 from fullconv.study.rules import findings_of
 from fullconv.train import plan as planning
 from fullconv.train.baselines import nearest_colour, patch_forest
@@ -215,6 +215,13 @@ def asked_of(earlier: Path) -> Asked:
     return Asked(**{**asked, **paths, "classes": tuple(asked["classes"])})
 
 
+def case_of(asked: Asked) -> Case:
+    """The samples of a run as the doctor looks at them. Raises: as `read_case`."""
+    return read_case(
+        asked.data, classes=asked.classes or None, others=asked.others, void=asked.void, splits=asked.splits
+    )
+
+
 def again(earlier: Path, *, data: Path, out: Path, splits: Path, say: Callable[[str], None] = lambda _: None) -> Path:
     """Go the road of an earlier run once more, with other splits; what is finished is not gone again.
 
@@ -253,9 +260,7 @@ def _study(asked: Asked, say: Callable[[str], None], *, key: str | None) -> None
     if key and (out / "study.json").exists() and read_json(out / "study.json").get("key") == key:
         return
     try:
-        case = read_case(
-            asked.data, classes=asked.classes or None, others=asked.others, void=asked.void, splits=asked.splits
-        )
+        case = case_of(asked)
     except FullconvError:  # no set of samples at all: what reading them says is all there is to say
         return
     findings = findings_of(case)

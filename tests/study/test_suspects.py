@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from fullconv.labels.space import LabelSpace
 from fullconv.study import suspects
 from fullconv.study.suspects import Trust, quality, regions_of, suspects_of
 
 VOID = 255
 GROUND, CAT, DOG = range(3)
+SPACE = LabelSpace(("ground", "cat", "dog"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)), ((0,), (1,), (2,)))
 SURE = np.full(3, 0.5, np.float32)
 
 
@@ -111,7 +113,7 @@ def test_a_sample_s_quality_falls_with_each_suspect() -> None:
 
 
 def trusted(parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32]]]) -> Trust:
-    trust = Trust.nothing(3)
+    trust = Trust.nothing(SPACE)
     for labels, probabilities in parts:
         trust.add(labels, probabilities)
     return trust

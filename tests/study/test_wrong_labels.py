@@ -44,8 +44,9 @@ def test_a_planted_error_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
     Image.fromarray(np.where(labels == 2, 1, labels).astype(np.uint8)).save(path)
     monkeypatch.setattr(station, "load", lambda folder: Knows())
     case = read_case(root)
+    assert case.space is not None
     everything = tuple(case.samples.values())
-    found = wrong_labels([Unseen(tmp_path / "a", everything[:8]), Unseen(tmp_path / "b", everything[8:])], 3)
+    found = wrong_labels([Unseen(tmp_path / "a", everything[:8]), Unseen(tmp_path / "b", everything[8:])], case.space)
     first = found.suspects[0]
     assert (first.sample, first.given, first.likely) == (f"{SPOILED:02d}", 1, 2)
     assert min(found.quality, key=lambda name: found.quality[name]) == f"{SPOILED:02d}"

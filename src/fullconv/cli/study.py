@@ -81,13 +81,14 @@ def command(
 
 def _with_run(data: Path, earlier: Path, out: Path, *, quiet: bool) -> tuple[Case, WrongLabels]:
     """The case as the run read it, and what networks say of the labels that have not seen them."""
-    from fullconv.road import again, asked_of
-    from fullconv.study.case import read_case
+    from dataclasses import replace
+
+    from fullconv.road import again, asked_of, case_of
     from fullconv.study.folds import FOLDS, unseen
     from fullconv.study.wrong_labels import wrong_labels
 
     asked = asked_of(earlier)
-    case = read_case(data, classes=asked.classes or None, others=asked.others, void=asked.void, splits=asked.splits)
+    case = case_of(replace(asked, data=data))
     say = (lambda _: None) if quiet else click.echo
     how_long = f"{asked.steps} steps a stage" if asked.steps else f"{asked.minutes:g} minutes"
     say(f"Wrong labels: {FOLDS} runs of {how_long}, as {earlier} was asked, each without a part of train.")
@@ -99,7 +100,7 @@ def _with_run(data: Path, earlier: Path, out: Path, *, quiet: bool) -> tuple[Cas
         seed=asked.seed,
     )
     assert case.space is not None
-    return case, wrong_labels(parts, case.space.size)
+    return case, wrong_labels(parts, case.space)
 
 
 def describe(case: Case, findings: list[Finding], wrong: WrongLabels | None, out: Path) -> str:

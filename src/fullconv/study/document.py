@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -86,11 +87,12 @@ def _unseen(wrong: WrongLabels) -> list[dict[str, Any]]:
     """Per class: precision and recall of networks on samples that they have not seen, and its suspect regions."""
     hits = wrong.pixels.diagonal()
     precision, recall = ratio(hits, wrong.pixels.sum(0)), ratio(hits, wrong.pixels.sum(1))
+    suspects = Counter(index for one in wrong.suspects for index in (one.given, one.likely))
     return [
         {
             "precision": _round(number(precision[index])),
             "recall": _round(number(recall[index])),
-            "suspects": sum(index in (one.given, one.likely) for one in wrong.suspects),
+            "suspects": suspects[index],
         }
         for index in range(len(hits))
     ]

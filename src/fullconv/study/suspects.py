@@ -18,6 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from fullconv.labels.space import LabelSpace
+from fullconv.measure.confusion import confusion
+
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 Labels = NDArray[np.integer[Any]]
@@ -77,27 +80,27 @@ class Trust:
     """How probable the networks hold each class where it is given; added up sample by sample.
 
     Attributes:
+        space: the K classes.
         total: (K,) sum of the given class's probability over its pixels.
         pixels: (K, K) pixels by given class and by most probable class.
     """
 
+    space: LabelSpace
     total: NDArray[np.float64]
     pixels: Ints
 
     @classmethod
-    def nothing(cls, classes: int) -> Trust:
+    def nothing(cls, space: LabelSpace) -> Trust:
         """Before the first sample."""
-        return cls(np.zeros(classes), np.zeros((classes, classes), np.int64))
+        return cls(space, np.zeros(space.size), np.zeros((space.size, space.size), np.int64))
 
     def add(self, labels: Labels, probabilities: Floats) -> None:
-        """Count a sample in: (H, W) class ids, what is none is void; (K, H, W) probabilities."""
-        classes = len(self.total)
-        known = labels < classes
+        """Count a sample in: (H, W) class ids and void; (K, H, W) probabilities."""
+        known = labels < self.space.size
         given = labels[known].astype(np.int64)
         of_given = np.take_along_axis(probabilities[:, known], given[None], 0)[0]
-        self.total += np.bincount(given, of_given, minlength=classes)
-        guess = probabilities.argmax(0)[known]
-        self.pixels += np.bincount(given * classes + guess, minlength=classes * classes).reshape(classes, classes)
+        self.total += np.bincount(given, of_given, minlength=self.space.size)
+        self.pixels += confusion(labels, probabilities.argmax(0), self.space)
 
     def thresholds(self) -> Floats:
         """(K,) mean probability of a class where it is given; 2, which none reaches, for one that is given nowhere."""

@@ -14,17 +14,18 @@ from scipy.special import softmax
 
 from fullconv.base.progress import progress
 from fullconv.data.samples import Sample
+from fullconv.labels.space import LabelSpace
 from fullconv.nets.bundle import Bundle, load
 from fullconv.study.folds import Unseen
 from fullconv.study.suspects import SHOWN, Floats, Labels, Trust, WrongLabels, quality, suspects_of
 
 
-def wrong_labels(parts: Sequence[Unseen], classes: int) -> WrongLabels:
+def wrong_labels(parts: Sequence[Unseen], space: LabelSpace) -> WrongLabels:
     """Look at all samples twice, each with the network that has not seen it.
 
     Raises: BundleError, UnreadableImage.
     """
-    trust = Trust.nothing(classes)
+    trust = Trust.nothing(space)
     for _, labels, probabilities in probabilities_of(parts, "how sure the networks are"):
         trust.add(labels, probabilities)
     thresholds = trust.thresholds()
