@@ -30,6 +30,7 @@ from fullconv.base.progress import progress
 from fullconv.data.augment import Augmentation
 from fullconv.data.fingerprint import Fingerprint, fingerprint
 from fullconv.data.formats.class_folders import ClassFolders, read_class_folders
+from fullconv.data.formats.listing import count
 from fullconv.data.read import read_samples
 from fullconv.data.samples import Sample, SampleSet
 from fullconv.data.scenes import write_scenes
@@ -268,7 +269,7 @@ def _study(asked: Asked, say: Callable[[str], None], *, key: str | None) -> None
         if finding.severity != "note":
             say(f"study: {finding.kind}: {finding.sentence} {finding.why}")
     write_study(out, case, findings, key=key)
-    say(f"study: {len(findings)} findings, with pictures: {out / 'study.html'}")
+    say(f"study: {count(len(findings), 'finding')}, with pictures: {out / 'study.html'}")
 
 
 def _read(asked: Asked, say: Callable[[str], None]) -> Run:
