@@ -2,7 +2,7 @@
 
 python benchmarks/suspects.py RUNS [CASE ...]      e.g. "voc-animals 0"; none: all. Trains into RUNS (resumable).
 
-A case plants faults of labels (benchmarks/plant.py), trains a run of six minutes and the study's networks, and ranks
+A case plants faults of labels (benchmarks/plant.py), trains a run of four minutes and the study's networks, and ranks
 with the probabilities of networks that have not seen the sample: whole samples, and pixels. Every way gets the same
 probabilities. cleanlab 2.9 (segmentation module) takes neither void nor photos of several sizes: whole samples it scores
 one by one, pixels of void given the class that the network sees there; pixels it ranks on tiles without void. Its
@@ -36,7 +36,7 @@ from fullconv.study.folds import Unseen, unseen
 from fullconv.study.suspects import Trust, quality, regions_of, suspects_of
 from fullconv.study.wrong_labels import probabilities_of
 
-MINUTES = 6.0
+MINUTES = 4.0
 KINDS = ("swapped", "shifted", "missing")
 SIDE, APART = 64, 128  # px: tiles, and from one to the next
 EVERY = 3  # pixels: every third of every third row is ranked, or the ranking takes gigabytes
