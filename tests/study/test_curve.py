@@ -1,0 +1,51 @@
+"""Learning curves: intervals that hold the truth as often as they say, and numbers of samples that give the figure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from fullconv.study.curve import fit_curve
+
+SIZES = np.repeat([25, 50, 100, 200], 3)
+
+
+def truth(samples: float, end: float = 0.8, rise: float = 0.15, power: float = 0.5) -> float:
+    return end - rise * (samples / 200) ** -power
+
+
+def noisy(seed: int, **shape: float) -> np.ndarray:
+    return np.array([truth(n, **shape) for n in SIZES]) + np.random.default_rng(seed).normal(0, 0.01, len(SIZES))
+
+
+@pytest.mark.parametrize("shape", [{}, {"power": 1.2}, {"power": 0.25, "end": 0.9, "rise": 0.3}, {"rise": 0.02}])
+def test_the_interval_holds_the_truth_as_often_as_it_says(shape: dict[str, float]) -> None:
+    fits = [fit_curve(SIZES, noisy(seed, **shape)).at(400) for seed in range(40)]
+    held = [one.low <= truth(400, **shape) <= one.high for one in fits]
+    assert np.mean(held) >= 0.85
+    assert np.mean([one.high - one.low for one in fits]) < 0.08
+
+
+def test_what_was_measured_without_noise_goes_on_as_it_began() -> None:
+    curve = fit_curve(SIZES, [truth(n) for n in SIZES])
+    assert curve.at(400).figure == pytest.approx(truth(400), abs=0.005)
+    assert curve.gain(400).figure == pytest.approx(truth(400) - truth(200), abs=0.005)
+
+
+def test_the_number_of_samples_is_that_where_the_curve_has_the_figure() -> None:
+    curve = fit_curve(SIZES, noisy(0))
+    middle, best, worst = curve.samples_for(curve.at(800).figure)
+    assert best < middle < worst
+    assert middle == pytest.approx(800, rel=0.25)
+    assert curve.samples_for(1.01) == (np.inf,) * 3
+
+
+def test_figures_that_do_not_rise_promise_little() -> None:
+    gain = fit_curve(SIZES, 0.6 + np.random.default_rng(0).normal(0, 0.005, len(SIZES))).gain(400)
+    assert gain.low >= 0
+    assert gain.high < 0.02
+
+
+def test_figures_that_fall_give_a_curve_all_the_same() -> None:
+    expected = fit_curve([100, 200], [0.9, 0.5]).at(400)
+    assert 0 <= expected.low <= expected.high <= 1
