@@ -32,13 +32,13 @@ class Planted:
     wrong: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
-def plant(source: Path, to: Path, *, seed: int = 0, kinds: Sequence[str] = tuple(SHARES)) -> Planted:
-    """Copy the samples of `source` to `to` and spoil some. The seed says which, and how."""
+def plant(source: Path, to: Path, *, seed: int = 0, kinds: Sequence[str] = tuple(SHARES), classes: Sequence[str] = ()) -> Planted:
+    """Copy the samples of `source` to `to` and spoil some: the seed says which, and how; `classes`, which labels (none: all)."""
     shutil.copytree(source, to, copy_function=shutil.copyfile)
     for path in to.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     to.chmod(0o755)
-    samples = fc.read_samples(to)
+    samples = fc.read_samples(to, classes=classes or None)
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(samples.train))
     planted = Planted(to)

@@ -6,7 +6,7 @@ A case plants faults of labels (benchmarks/plant.py), trains a run of four minut
 with the probabilities of networks that have not seen the sample: whole samples, and pixels. Every way gets the same
 probabilities. cleanlab 2.9 (segmentation module) takes neither void nor photos of several sizes: whole samples it scores
 one by one, pixels of void given the class that the network sees there; pixels it ranks on tiles without void. Its
-scores of pixels are the given class's probability, as those of ranking by loss. Area under the precision-recall curve (average precision), over the samples of train; the share that is wrong is what a
+scores of pixels are the given class's probability, as those of ranking by loss. Area under the precision-recall curve (average precision), over the samples of train and val (faults are planted in train); the share that is wrong is what a
 random order gets. Writes benchmarks/results/suspects.json.
 """
 
@@ -32,9 +32,10 @@ from fullconv.base.files import read_json, write_json
 from fullconv.data.samples import Sample
 from fullconv.road import again
 from fullconv.study.case import read_case
+from fullconv.study.disagreements import disagreements
 from fullconv.study.folds import Unseen, unseen
-from fullconv.study.suspects import Trust, quality, regions_of, suspects_of
-from fullconv.study.wrong_labels import probabilities_of
+from fullconv.study.suspects import Judge, quality
+from fullconv.study.wrong_labels import judged, probabilities_of, trust_of
 
 MINUTES = 4.0
 KINDS = ("swapped", "shifted", "missing")
@@ -45,7 +46,7 @@ CLASSES = {"voc-animals": ("background", "cat", "cow", "dog", "horse", "person",
 
 def planted(name: str, seed: int, runs: Path) -> dict[str, Any]:
     folder = runs / f"suspects-{name}-{seed}"
-    truth = _planted(DATA / name, folder, seed)
+    truth = _planted(DATA / name, folder, seed, CLASSES[name])
     parts = _parts(folder, CLASSES[name])
     spoiled = {kind: len(names) for kind, names in truth.samples.items()}
     return {"set": name, "seed": seed, "minutes": MINUTES, "planted": spoiled, **ranked(parts, truth)}
@@ -55,10 +56,9 @@ def ranked(parts: list[Unseen], truth: Planted) -> dict[str, dict[str, float]]:
     """Average precision of every way, over samples, over pixels, and over pixels of tiles without void."""
     space = parts[0].samples[0].label_space
     classes = space.size
-    trust = Trust.nothing(space)
-    for _, labels, probabilities in probabilities_of(parts, "how sure"):
-        trust.add(labels, probabilities)
+    trust = trust_of(parts, space)
     thresholds = trust.thresholds()
+    regions, judge = judged(parts, trust)
     wrong_samples: list[bool] = []
     by_sample: dict[str, list[float]] = {"fullconv": [], "cleanlab": [], "loss": []}
     wrong_pixels: list[NDArray[np.bool_]] = []
@@ -70,13 +70,13 @@ def ranked(parts: list[Unseen], truth: Planted) -> dict[str, dict[str, float]]:
         of_given = np.take_along_axis(probabilities, filled[None], 0)[0]
         wrong = truth.wrong.get(sample.name, np.zeros(labels.shape, bool))
         wrong_samples.append(bool((wrong & known).any()))
-        by_sample["fullconv"].append(1 - quality(suspects_of(sample.name, labels, probabilities, thresholds)))
+        by_sample["fullconv"].append(1 - quality(judge.suspects(regions[sample.name])))
         by_sample["cleanlab"].append(1 - float(get_label_quality_scores(filled[None], probabilities[None], verbose=False)[0][0]))
         by_sample["loss"].append(float(-np.log(np.maximum(of_given[known], 1e-6)).mean()))
         thin = known[::EVERY, ::EVERY]
         wrong_pixels.append(wrong[::EVERY, ::EVERY][thin])
         by_pixel["loss"].append((1 - of_given)[::EVERY, ::EVERY][thin])
-        scores = _score_map(sample, labels, probabilities, thresholds, of_given)
+        scores = _score_map(sample, labels, probabilities, thresholds, judge, of_given)
         by_pixel["fullconv"].append(scores[::EVERY, ::EVERY][thin])
         tiles += _tiles(labels, probabilities, scores, wrong, known)
     pixels = np.concatenate(wrong_pixels)
@@ -119,12 +119,12 @@ def _on_tiles(tiles: list[Tile]) -> dict[str, float]:
     return _areas(np.stack([tile.wrong for tile in tiles]).ravel(), {way: scores.ravel() for way, scores in ways.items()}) | {"tiles": len(tiles)}
 
 
-def _score_map(sample: Sample, labels: Any, probabilities: Any, thresholds: Any, of_given: Any) -> NDArray[np.float32]:
+def _score_map(sample: Sample, labels: Any, probabilities: Any, thresholds: Any, judge: Judge, of_given: Any) -> NDArray[np.float32]:
     """(H, W): the score of a pixel's region; pixels of none come after all of them, by their probability."""
     scores = -of_given.astype(np.float32)
-    for suspect, region in regions_of(sample.name, labels, probabilities, thresholds):
-        top, left, bottom, right = suspect.box
-        scores[top:bottom, left:right][region] = suspect.score
+    for one, region in disagreements(sample.name, labels, probabilities, thresholds):
+        top, left, bottom, right = one.box
+        scores[top:bottom, left:right][region] = judge.scores([one])[0]
     return scores
 
 
@@ -133,11 +133,11 @@ def _areas(wrong: Any, scores: dict[str, Any]) -> dict[str, float]:
     return {way: round(float(area), 4) for way, area in (areas | {"random": np.mean(wrong)}).items()}
 
 
-def _planted(source: Path, folder: Path, seed: int) -> Planted:
+def _planted(source: Path, folder: Path, seed: int, classes: tuple[str, ...]) -> Planted:
     """Plant once; what was planted is read back afterwards."""
     kept = folder / "planted.npz"
     if not kept.exists():
-        truth = plant(source, folder / "data", seed=seed, kinds=KINDS)
+        truth = plant(source, folder / "data", seed=seed, kinds=KINDS, classes=classes)
         write_json(folder / "planted.json", truth.samples)
         np.savez_compressed(kept, **truth.wrong)
     with np.load(kept) as wrong:

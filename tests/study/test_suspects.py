@@ -1,129 +1,79 @@
-"""Regions that a network holds for another class: which pixels they are, their kind, their score."""
+"""Which regions are faults: learned from known ones, and from nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from fullconv.labels.space import LabelSpace
-from fullconv.study import suspects
-from fullconv.study.suspects import Trust, quality, regions_of, suspects_of
+from fullconv.study.disagreements import Disagreement
+from fullconv.study.suspects import Suspect, kind_of, learned, quality, signs_of
 
-VOID = 255
-GROUND, CAT, DOG = range(3)
-SPACE = LabelSpace(("ground", "cat", "dog"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)), ((0,), (1,), (2,)))
-SURE = np.full(3, 0.5, np.float32)
+RATES = np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.0, 0.001, 0.999]])
+THIN = Disagreement("a", (0, 0, 40, 4), 0, 1, 160, margin=0.5, depth=2, of_given=0.05, of_likely=0.1)
+WHOLE = Disagreement("b", (0, 0, 40, 40), 2, 1, 1600, margin=0.8, depth=20, of_given=1.0, of_likely=0.9)
 
 
-def sees(truth: NDArray[np.uint8], probability: float = 0.9, classes: int = 3) -> NDArray[np.float32]:
-    """(K, H, W) of a network that holds each pixel for its class, with this probability."""
-    rest = (1 - probability) / (classes - 1)
-    return np.where(truth[None] == np.arange(classes)[:, None, None], probability, rest).astype(np.float32)
-
-
-def scene(*things: tuple[int, int, int, int, int]) -> NDArray[np.uint8]:
-    """A ground of 80 x 100 with rectangles: class, top, left, bottom, right."""
-    labels = np.full((80, 100), GROUND, np.uint8)
-    for which, top, left, bottom, right in things:
-        labels[top:bottom, left:right] = which
-    return labels
-
-
-CAT_LEFT, DOG_RIGHT = (CAT, 20, 10, 50, 40), (DOG, 20, 60, 50, 90)
-
-
-@pytest.mark.parametrize(
-    ("drawn", "kind", "classes", "box"),
-    [
-        (scene((DOG, *CAT_LEFT[1:]), DOG_RIGHT), "swapped", (DOG, CAT), (20, 10, 50, 40)),
-        (scene(DOG_RIGHT), "missing", (GROUND, CAT), (20, 10, 50, 40)),
-        (scene(CAT_LEFT, DOG_RIGHT, (CAT, 55, 45, 75, 58)), "phantom", (CAT, GROUND), (55, 45, 75, 58)),
-        (scene((CAT, 20, 10, 58, 40), DOG_RIGHT), "shifted", (CAT, GROUND), (50, 10, 58, 40)),
-        (scene((CAT, 20, 10, 42, 40), DOG_RIGHT), "shifted", (GROUND, CAT), (42, 10, 50, 40)),
-    ],
-)
-def test_a_wrong_region_is_found_with_its_kind(
-    drawn: NDArray[np.uint8], kind: str, classes: tuple[int, int], box: tuple[int, ...]
-) -> None:
-    (found,) = suspects_of("a", drawn, sees(scene(CAT_LEFT, DOG_RIGHT)), SURE)
-    assert (found.kind, (found.given, found.likely), found.box) == (kind, classes, box)
-    assert found.pixels == (box[2] - box[0]) * (box[3] - box[1])
-    assert 0 < found.score < 1
-
-
-def test_void_is_never_suspect_and_a_region_ends_there() -> None:
-    drawn = scene(DOG_RIGHT)
-    drawn[20:50, 10:30] = VOID
-    (found,) = suspects_of("a", drawn, sees(scene(CAT_LEFT, DOG_RIGHT)), SURE)
-    assert found.box == (20, 30, 50, 40)
-
-
-def test_what_is_right_is_not_suspect() -> None:
-    truth = scene(CAT_LEFT, DOG_RIGHT)
-    assert suspects_of("a", truth, sees(truth), SURE) == []
-
-
-def test_a_class_must_be_as_probable_as_where_it_is_given() -> None:
-    drawn, seen = scene(DOG_RIGHT), sees(scene(CAT_LEFT, DOG_RIGHT), 0.6)
-    assert suspects_of("a", drawn, seen, np.float32([0.5, 0.7, 0.5])) == []
-    assert len(suspects_of("a", drawn, seen, np.float32([0.5, 0.55, 0.5]))) == 1
-
-
-@given(seed=st.integers(0, 2**32 - 1))
-def test_the_pixels_are_those_of_confident_learning(seed: int) -> None:
-    """Pixel by pixel: the most probable of the classes that reach their thresholds, where it is not the given one."""
+def several(of: Disagreement, number: int, seed: int) -> list[Disagreement]:
+    """Regions like this one, more or less."""
     rng = np.random.default_rng(seed)
-    probabilities = rng.dirichlet(np.full(4, 0.5), (9, 11)).transpose(2, 0, 1).astype(np.float32)
-    labels = rng.choice([0, 1, 2, 3, VOID], (9, 11)).astype(np.uint8)
-    thresholds = rng.uniform(0.2, 0.6, 4).astype(np.float32)
-    expected = np.zeros((9, 11), bool)
-    for place in np.ndindex(9, 11):
-        reached = [k for k in range(4) if probabilities[k][place] >= thresholds[k]]
-        likely = max(reached, key=lambda k: probabilities[k][place], default=labels[place])
-        expected[place] = labels[place] != VOID and likely != labels[place]
-    found = np.zeros((9, 11), int)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(suspects, "_SMALLEST", 1)
-        for suspect, region in regions_of("a", labels, probabilities, thresholds):
-            top, left, bottom, right = suspect.box
-            found[top:bottom, left:right] += region
-            assert set(labels[top:bottom, left:right][region]) == {suspect.given}
-    np.testing.assert_array_equal(found, expected)
+    return [
+        replace(of, margin=of.margin * rng.uniform(0.7, 1.2), depth=of.depth * rng.uniform(0.5, 2))
+        for _ in range(number)
+    ]
 
 
-def test_a_thin_rim_scores_below_a_deep_region() -> None:
-    truth = scene(CAT_LEFT, (DOG, 20, 60, 50, 90))
-    drawn = scene((CAT, 20, 10, 50, 44), (CAT, 20, 60, 50, 90))
-    deep, thin = suspects_of("a", drawn, sees(truth), SURE)
-    assert (deep.likely, thin.likely) == (DOG, GROUND)
-    assert deep.score > 2 * thin.score
+def test_what_is_like_known_faults_scores_above_what_networks_err_in() -> None:
+    judge = learned(several(THIN, 200, 0) + several(WHOLE, 3, 1), several(WHOLE, 60, 2), RATES)
+    whole, thin = judge.scores([WHOLE, THIN])
+    assert whole > 0.5
+    assert thin < 0.05
+
+
+def test_what_faults_look_like_is_learned_and_not_known() -> None:
+    judge = learned(several(WHOLE, 200, 0), several(THIN, 60, 1), RATES)
+    whole, thin = judge.scores([WHOLE, THIN])
+    assert thin > whole
+
+
+def test_a_score_is_the_share_of_faults_among_regions_like_it() -> None:
+    """60 known faults at one in twenty weigh as much as 3 regions."""
+    judge = learned(several(WHOLE, 30, 0), several(WHOLE, 60, 0), RATES)
+    assert judge.scores([WHOLE])[0] == pytest.approx(3 / 33, abs=0.03)
+
+
+def test_classes_that_are_often_held_for_each_other_speak_less_for_a_fault() -> None:
+    often, seldom = signs_of([replace(WHOLE, given=0, likely=1), replace(WHOLE, given=0, likely=2)], RATES)
+    assert seldom[3] > often[3]
+    np.testing.assert_array_equal(np.delete(seldom, 3), np.delete(often, 3))
+
+
+@pytest.mark.parametrize(("real", "known"), [([], [WHOLE]), ([THIN, WHOLE], []), ([], [])])
+def test_without_anything_to_learn_from_the_margin_ranks(real: list[Disagreement], known: list[Disagreement]) -> None:
+    whole, thin = learned(real, known, RATES).scores([WHOLE, THIN])
+    assert 0 < thin < whole < 1
+
+
+def test_a_sample_has_its_likeliest_errors_first_and_not_too_many() -> None:
+    judge = learned(several(THIN, 200, 0), several(WHOLE, 60, 2), RATES)
+    found = judge.suspects([*several(THIN, 40, 3), WHOLE])
+    assert len(found) == 30
+    assert (found[0].box, found[0].kind) == (WHOLE.box, "swapped")
+    assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
+    assert judge.suspects([]) == []
 
 
 def test_a_sample_s_quality_falls_with_each_suspect() -> None:
-    truth = scene(CAT_LEFT, DOG_RIGHT)
-    two = suspects_of("a", scene(), sees(truth), SURE)
-    assert len(two) == 2
+    one = Suspect("a", (0, 0, 5, 5), "missing", 0, 1, 25, 0.4)
     assert quality([]) == 1
-    assert 0 <= quality(two) < quality(two[:1]) < 1
+    assert quality([one]) == pytest.approx(0.6)
+    assert quality([one, one]) == pytest.approx(0.36)
 
 
-def trusted(parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32]]]) -> Trust:
-    trust = Trust.nothing(SPACE)
-    for labels, probabilities in parts:
-        trust.add(labels, probabilities)
-    return trust
-
-
-def test_thresholds_are_the_mean_probability_where_a_class_is_given() -> None:
-    cats, dogs = np.full((4, 5), CAT, np.uint8), np.full((7, 3), DOG, np.uint8)
-    dogs[0] = VOID
-    trust = trusted([(cats, sees(cats, 0.9)), (cats[:2], sees(cats[:2], 0.6)), (dogs, sees(dogs, 0.7))])
-    assert trust.thresholds()[CAT] == pytest.approx((20 * 0.9 + 10 * 0.6) / 30, abs=1e-6)
-    assert trust.thresholds()[DOG] == pytest.approx(0.7, abs=1e-6)
-    assert trust.thresholds()[GROUND] > 1, "a class given nowhere is never likely"
-    assert trust.pixels.tolist() == [[0, 0, 0], [0, 30, 0], [0, 0, 18]]
+@pytest.mark.parametrize(
+    ("shares", "kind"),
+    [((1.0, 1.0), "swapped"), ((1.0, 0.1), "phantom"), ((0.1, 1.0), "missing"), ((0.1, 0.1), "shifted")],
+)
+def test_the_kind_follows_from_what_of_the_thing_the_region_is(shares: tuple[float, float], kind: str) -> None:
+    assert kind_of(*shares) == kind

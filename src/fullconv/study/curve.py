@@ -1,10 +1,10 @@
-"""A learning curve: what a figure would be with more samples, and how sure that is. Road: study, after trainings on parts.
+"""A learning curve: what a figure would be with more samples, and how sure that is. Road: study, after trainings.
 
 In: numbers of samples and what networks trained on so many reached. Out: the figure at any number, with its interval.
 Knows no files, no torch.
 
-Source: figures fall short of where they end by a power of the number of samples (Hestness et al. 2017; for accuracy with
-a fit's uncertainty, Mahmood et al. 2022). Here no one curve is taken for true: all that fit the figures vote.
+Source: figures fall short of where they end by a power of the number of samples (Hestness et al. 2017; with the fit's
+uncertainty, Mahmood et al. 2022). Here no one curve is taken for true: all that fit the figures vote.
 """
 
 from __future__ import annotations

@@ -1,38 +1,36 @@
-"""Regions of a label map that a network which has not seen it holds for another class. Road: study, on predictions.
+"""Which disagreements are wrong labels, and which are networks' own errors. Road: study, after the disagreements.
 
-In: label maps with void, and probabilities of any size, one photo at a time. Out: thresholds, then regions with a kind
-and a score. Knows no files, no torch.
+In: regions where a network holds a label map for wrong, of the samples as they are and of the same with faults that are
+known. Out: suspects with a kind and a score. Knows no files, no torch.
 
-Source: confident learning (Northcutt, Jiang, Chuang 2021): a pixel speaks against its label where another class is as
-probable as that class is on average where it is given. Here pixels are joined to regions, since a person reviews
-regions, and a network that errs along edges errs in thin ones.
+No one weight of size against certainty is right for every set: a network that knows few classes errs in large regions,
+and classes that are alike are taken for each other with certainty. So the weights are learned on the set itself: faults
+are drawn into copies of its label maps, and a logistic regression tells the regions of these from what the networks say
+of the maps as they are.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
+from sklearn.linear_model import LogisticRegression
 
-from fullconv.labels.space import LabelSpace
-from fullconv.measure.confusion import confusion
+from fullconv.study.disagreements import Disagreement, Labels
 
-Floats = NDArray[np.float32]
-Ints = NDArray[np.int64]
-Labels = NDArray[np.integer[Any]]
+Floats = NDArray[np.float64]
 
 KINDS = ("swapped", "missing", "phantom", "shifted")
 """swapped: a thing has the class of another; missing: a thing was not drawn; phantom: a thing was drawn where none is;
 shifted: part of a thing, along its edge.
 """
-_SMALLEST = 25  # pixels: smaller regions are not looked at
-_RIM = 6.0  # px: how far into a region's inside a network's uncertain edges reach
-_MOST = 30  # regions of one sample
+_MOST = 30  # suspects of one sample
 _HALF = 0.5
+_FAULTY = 0.05  # of the samples, that a score takes to have a fault
+_RAREST = 1e-4  # rates below are taken for this
 SHOWN = 24  # suspects of which a page shows what the network sees
 
 
@@ -45,7 +43,7 @@ class Suspect:
         kind: one of `KINDS`.
         given, likely: class ids: of the label map, of the network.
         pixels: of the region.
-        score: 0 to 1, the larger the likelier that the label is wrong.
+        score: 0 to 1, how likely it is that the label is wrong if one sample in twenty has a fault.
     """
 
     sample: str
@@ -75,132 +73,86 @@ class WrongLabels:
     guesses: dict[str, Labels]
 
 
-@dataclass
-class Trust:
-    """How probable the networks hold each class where it is given; added up sample by sample.
-
-    Attributes:
-        space: the K classes.
-        total: (K,) sum of the given class's probability over its pixels.
-        pixels: (K, K) pixels by given class and by most probable class.
-    """
-
-    space: LabelSpace
-    total: NDArray[np.float64]
-    pixels: Ints
-
-    @classmethod
-    def nothing(cls, space: LabelSpace) -> Trust:
-        """Before the first sample."""
-        return cls(space, np.zeros(space.size), np.zeros((space.size, space.size), np.int64))
-
-    def add(self, labels: Labels, probabilities: Floats) -> None:
-        """Count a sample in: (H, W) class ids and void; (K, H, W) probabilities."""
-        known = labels < self.space.size
-        given = labels[known].astype(np.int64)
-        of_given = np.take_along_axis(probabilities[:, known], given[None], 0)[0]
-        self.total += np.bincount(given, of_given, minlength=self.space.size)
-        self.pixels += confusion(labels, probabilities.argmax(0), self.space)
-
-    def thresholds(self) -> Floats:
-        """(K,) mean probability of a class where it is given; 2, which none reaches, for one that is given nowhere."""
-        given = self.pixels.sum(1)
-        return np.where(given > 0, self.total / np.maximum(given, 1), 2).astype(np.float32)
-
-
 @dataclass(frozen=True)
-class _View:
-    """A label map beside what the network holds for likely, class by class where it is asked for."""
-
-    labels: Labels
-    guess: Labels
-    _numbered: dict[tuple[str, int], tuple[Labels, Ints]] = field(default_factory=dict)
-
-    def area(self, of: str, index: int, pixel: tuple[int, int]) -> int:
-        """Pixels of the connected part of class `index` that holds this pixel."""
-        if (of, index) not in self._numbered:
-            numbered, _ = ndimage.label((self.labels if of == "labels" else self.guess) == index)
-            self._numbered[of, index] = numbered, np.bincount(numbered.ravel())
-        numbered, areas = self._numbered[of, index]
-        return int(areas[numbered[pixel]])
-
-
-def suspects_of(sample: str, labels: Labels, probabilities: Floats, thresholds: Floats) -> list[Suspect]:
-    """The regions of one label map that are held for another class, the likeliest errors first, at most 30.
-
-    Args: as `regions_of` has them.
-    """
-    found = [suspect for suspect, _ in regions_of(sample, labels, probabilities, thresholds)]
-    return sorted(found, key=lambda one: -one.score)[:_MOST]
-
-
-def regions_of(
-    sample: str, labels: Labels, probabilities: Floats, thresholds: Floats
-) -> Iterator[tuple[Suspect, NDArray[np.bool_]]]:
-    """Each region of a label map that is held for another class, and which pixels of its box it is.
+class Judge:
+    """Scores disagreements.
 
     Args:
-        sample: its name.
-        labels: (H, W) class ids; what is none is void and never suspect.
-        probabilities: (K, H, W), of a network that has not seen the sample.
-        thresholds: (K,), see `Trust`.
+        rates: (K, K) the share of a given class's pixels that networks hold for each class.
+        weights: one a sign, see `signs_of`.
+        bias: of the sum.
     """
-    classes = len(thresholds)
-    confident = np.where(probabilities >= thresholds[:, None, None], probabilities, 0)
-    likely = confident.argmax(0)
-    most = np.take_along_axis(confident, likely[None], 0)[0]
-    against = (most > 0) & (likely != labels) & (labels < classes)
-    if not against.any():
-        return
-    given = np.where(labels < classes, labels, 0).astype(np.int64)
-    margin = most - np.take_along_axis(probabilities, given[None], 0)[0]
-    view = _View(labels, np.where(most > 0, likely, probabilities.argmax(0)))
-    for pair, box, region in _connected(np.where(against, given * classes + likely + 1, 0)):
-        yield _suspect(sample, view, box, region, margin[box][region], pair // classes, pair % classes), region
+
+    rates: Floats
+    weights: Floats
+    bias: float
+
+    def scores(self, regions: Sequence[Disagreement]) -> Floats:
+        """(N,) how likely each label is wrong, 0 to 1."""
+        return np.asarray(1 / (1 + np.exp(-signs_of(regions, self.rates) @ self.weights - self.bias)))
+
+    def suspects(self, regions: Sequence[Disagreement]) -> list[Suspect]:
+        """The regions of one sample, the likeliest errors first, at most 30."""
+        found = [_suspect(one, float(score)) for one, score in zip(regions, self.scores(regions), strict=True)]
+        return sorted(found, key=lambda one: -one.score)[:_MOST]
+
+
+def learned(as_they_are: Sequence[Disagreement], spoiled: Sequence[Disagreement], rates: Floats) -> Judge:
+    """The judge that tells regions of known faults from those of the samples as they are.
+
+    Args:
+        as_they_are: all of the samples, most of which have no fault.
+        spoiled: those regions of samples with one fault each that are the fault.
+        rates: (K, K), see `Judge`.
+    """
+    if not as_they_are or not spoiled:  # nothing to learn from: by the margin
+        return Judge(rates, np.eye(_SIGNS)[0] * 4, -4.0)
+    signs = np.concatenate([signs_of(as_they_are, rates), signs_of(spoiled, rates)])
+    faults = np.repeat([False, True], [len(as_they_are), len(spoiled)])
+    middle, spread = signs.mean(0), signs.std(0) + 1e-6
+    fit = LogisticRegression(max_iter=1000).fit(
+        (signs - middle) / spread, faults, sample_weight=np.where(faults, _FAULTY, 1.0)
+    )
+    weights = fit.coef_[0] / spread
+    return Judge(rates, weights, float(fit.intercept_[0] - middle @ weights))
+
+
+_SIGNS = 7
+
+
+def signs_of(regions: Sequence[Disagreement], rates: Floats) -> Floats:
+    """(N, 7) what speaks for a wrong label.
+
+    Margin, depth, size, how seldom the one class is held for the other, and how well the region is a whole thing: of
+    the label map, of what the network sees, of both.
+    """
+    rows: list[tuple[Any, ...]] = [
+        (one.margin, one.depth, one.pixels, rates[one.given, one.likely], one.of_given, one.of_likely)
+        for one in regions
+    ]
+    margin, depth, pixels, rate, of_given, of_likely = np.array(rows, float).reshape(-1, 6).T
+    return np.stack(
+        [
+            margin,
+            np.log1p(depth),
+            np.log(pixels),
+            -np.log(rate + _RAREST),
+            of_given,
+            of_likely,
+            of_given * of_likely,
+        ],
+        1,
+    )
 
 
 def quality(suspects: Sequence[Suspect]) -> float:
-    """0 to 1: how likely it is that no region of a sample is wrong, were the scores probabilities."""
+    """0 to 1: how likely it is that no region of a sample is wrong."""
     return float(np.prod([1 - one.score for one in suspects]))
 
 
-def _connected(codes: Labels) -> Iterator[tuple[int, tuple[slice, slice], NDArray[np.bool_]]]:
-    """(code - 1, box, (h, w) pixels in the box) of each connected region of equal codes above 0."""
-    for code, box in enumerate(ndimage.find_objects(codes)):
-        if box is None:
-            continue
-        numbered, _ = ndimage.label(codes[box] == code + 1)
-        areas = np.bincount(numbered.ravel())
-        for number, inner in enumerate(ndimage.find_objects(numbered), 1):
-            if areas[number] >= _SMALLEST:
-                rows, columns = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(box, inner, strict=True))
-                yield code, (rows, columns), numbered[inner] == number
-
-
-def _suspect(
-    sample: str,
-    view: _View,
-    box: tuple[slice, slice],
-    region: NDArray[np.bool_],
-    margins: Floats,
-    given: int,
-    likely: int,
-) -> Suspect:
-    rows, columns = box
-    down, across = np.unravel_index(int(region.argmax()), region.shape)
-    pixel = (rows.start + int(down), columns.start + int(across))
-    pixels = int(region.sum())
-    depth = float(ndimage.distance_transform_edt(np.pad(region, 1)).max())
-    score = float(margins.mean()) * (1 - float(np.exp(-depth / _RIM)))
-    return Suspect(
-        sample,
-        (rows.start, columns.start, rows.stop, columns.stop),
-        kind_of(pixels / view.area("labels", given, pixel), pixels / view.area("guess", likely, pixel)),
-        given,
-        likely,
-        pixels,
-        round(max(0.0, score), 4),
-    )
+def _suspect(one: Disagreement, score: float) -> Suspect:
+    kind = kind_of(one.of_given, one.of_likely)
+    return Suspect(one.sample, one.box, kind, one.given, one.likely, one.pixels, round(score, 4))
 
 
 def kind_of(of_given: float, of_likely: float) -> str:
