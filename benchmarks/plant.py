@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,8 +32,11 @@ class Planted:
     wrong: dict[str, NDArray[np.bool_]] = field(default_factory=dict)
 
 
-def plant(source: Path, to: Path, *, seed: int = 0, kinds: Sequence[str] = tuple(SHARES), classes: Sequence[str] = ()) -> Planted:
-    """Copy the samples of `source` to `to` and spoil some: the seed says which, and how; `classes`, which labels (none: all)."""
+def plant(source: Path, to: Path, *, seed: int = 0, shares: Mapping[str, float] = SHARES, classes: Sequence[str] = ()) -> Planted:
+    """Copy the samples of `source` to `to` and spoil some: the seed says which, and how; `classes`, which labels (none: all).
+
+    `shares` says of each kind of fault how much of train gets it.
+    """
     shutil.copytree(source, to, copy_function=shutil.copyfile)
     for path in to.rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
@@ -43,8 +46,8 @@ def plant(source: Path, to: Path, *, seed: int = 0, kinds: Sequence[str] = tuple
     order = rng.permutation(len(samples.train))
     planted = Planted(to)
     taken = 0
-    for kind in kinds:
-        number = max(2, round(SHARES[kind] * len(samples.train)))
+    for kind, share in shares.items():
+        number = max(2, round(share * len(samples.train)))
         planted.samples[kind] = []
         while len(planted.samples[kind]) < number and taken < len(order):
             sample = samples.train[order[taken]]

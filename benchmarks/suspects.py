@@ -38,7 +38,7 @@ from fullconv.study.suspects import Judge, quality
 from fullconv.study.wrong_labels import judged, probabilities_of, trust_of
 
 MINUTES = 4.0
-KINDS = ("swapped", "shifted", "missing")
+SHARES = {"swapped": 0.02, "shifted": 0.02, "missing": 0.02}  # of train
 SIDE, APART = 64, 128  # px: tiles, and from one to the next
 EVERY = 3  # pixels: every third of every third row is ranked, or the ranking takes gigabytes
 CLASSES = {"voc-animals": ("background", "cat", "cow", "dog", "horse", "person", "sheep"), "camvid": ()}
@@ -137,7 +137,7 @@ def _planted(source: Path, folder: Path, seed: int, classes: tuple[str, ...]) ->
     """Plant once; what was planted is read back afterwards."""
     kept = folder / "planted.npz"
     if not kept.exists():
-        truth = plant(source, folder / "data", seed=seed, kinds=KINDS, classes=classes)
+        truth = plant(source, folder / "data", seed=seed, shares=SHARES, classes=classes)
         write_json(folder / "planted.json", truth.samples)
         np.savez_compressed(kept, **truth.wrong)
     with np.load(kept) as wrong:

@@ -2,7 +2,8 @@
 
 python benchmarks/value.py RUNS [CASE ...]      e.g. voc-animals; none: all. Retrains into RUNS (resumable).
 
-The network is that of the study (study/small.py): photos of at most 256 pixels, the sharp head on EfficientNet-Lite0.
+The network is that of the study (study/small.py): photos of at most 256 pixels, the sharp head trained on the maps of
+EfficientNet-Lite0, which stays as it is.
 Halves come in pairs, one the complement of the other, so that each sample is in half of them; every half is trained with
 two seeds. What is foretold: recall, precision and IoU of each class on val. Figures are Spearman's correlation over the
 halves between what an estimate adds up to over a half's samples (linear datamodeling score, Park et al. 2023) and what
@@ -14,26 +15,35 @@ that the two can be compared. Writes benchmarks/results/value.json.
 from __future__ import annotations
 
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
+from cleanlab.segmentation.rank import get_label_quality_scores
 from road import DATA
 from rows import run as run_cases
+from scipy.special import softmax
+from trak import TRAKer
+from trak.projectors import NoOpProjector
 
 import fullconv as fc
-from fullconv.data.samples import Sample
-from fullconv.study.refit import MEASURES, Floats
-from fullconv.study.small import shrink_samples
-from fullconv.study.value import foretold, halves_of, retrained, sample_values
+from fullconv.study.check import agreement, foretold, halves_of, retrained
+from fullconv.study.refit import MEASURES, Cells, Floats, refit
+from fullconv.study.small import Small, guess, shrink_samples, train_small
+from fullconv.study.value import sample_values, seen_by_networks
 
 CLASSES = {"voc-animals": ("background", "cat", "cow", "dog", "horse", "person", "sheep"), "camvid": ()}
 PAIRS = 24
-Samples = tuple[Sample, ...]
+FOLDS = 3
+TRAK_CELLS, TRAK_TARGETS = 50, 20  # of a sample: a score a pair is kept
+Samples = tuple[Small, ...]
+Seen = Sequence[tuple[Cells, Cells]]
 
 
 def worth(name: str, runs: Path) -> dict[str, Any]:
@@ -43,6 +53,7 @@ def worth(name: str, runs: Path) -> dict[str, Any]:
     began = time.perf_counter()
     outcomes = retrained(train, val, halves, runs / f"value-{name}" / "outcomes.jsonl")
     seconds = time.perf_counter() - began
+    seen = seen_by_networks(train, val, seed=0)
     return {
         "set": name,
         "samples": len(train),
@@ -50,38 +61,97 @@ def worth(name: str, runs: Path) -> dict[str, Any]:
         "seconds": round(seconds, 1),
         "mean_iou": round(float(np.nanmean(outcomes[:, :, 2])), 4),
         "ceiling": {what: asdict(foretold(outcomes[:, 0, at], outcomes[:, 1, at])) for at, what in enumerate(MEASURES)},
-        "estimates": {estimate: judged(of(train, val), halves, outcomes) for estimate, of in ESTIMATES.items()},
+        "estimates": {estimate: judged(of(train, val, seen), halves, outcomes) for estimate, of in ESTIMATES.items()},
     }
 
 
 def judged(values: Floats, halves: Any, outcomes: Floats) -> dict[str, Any]:
-    """Of (S, 3, K) values, for each measure: the correlation with single seeds, averaged over both."""
-    found = {}
-    for at, what in enumerate(MEASURES):
-        each = [asdict(foretold(halves @ values[:, at], outcomes[:, seed, at])) for seed in range(outcomes.shape[1])]
-        found[what] = {key: float(np.mean([one[key] for one in each])) for key in each[0]}
-    return found
+    """Of (S, 3, K) values, for each measure."""
+    return {what: asdict(agreement(values[:, at], halves, outcomes[:, :, at])) for at, what in enumerate(MEASURES)}
 
 
-def _pixels(train: Samples, val: Samples) -> Floats:
-    """A sample is worth to a class the pixels that it has of it."""
-    space = train[0].label_space
-    pixels = [np.bincount(sample.read_labels().ravel(), minlength=space.void + 1)[: space.size] for sample in train]
-    return np.repeat(np.array(pixels, np.float64)[:, None], len(MEASURES), 1)
-
-
-def _random(train: Samples, val: Samples) -> Floats:
+def _random(train: Samples, val: Samples, seen: Seen) -> Floats:
     return np.random.default_rng(1).normal(size=(len(train), len(MEASURES), train[0].label_space.size))
 
 
-def _last_layer(train: Samples, val: Samples) -> Floats:
-    return sample_values(train, val, seed=0).mean(0)
+def _pixels(train: Samples, val: Samples, seen: Seen) -> Floats:
+    """A sample is worth to a class the pixels that it has of it."""
+    space = train[0].label_space
+    pixels = [np.bincount(sample.labels().ravel(), minlength=space.void + 1)[: space.size] for sample in train]
+    return np.repeat(np.array(pixels, np.float64)[:, None], len(MEASURES), 1)
 
 
-ESTIMATES: dict[str, Callable[[Samples, Samples], Floats]] = {
+def _loss(train: Samples, val: Samples, seen: Seen) -> Floats:
+    """The higher its loss, the less a sample is worth, to all classes alike."""
+    losses = []
+    for cells, _ in seen:
+        features, truth, sample = cells.counted()
+        of_given = (softmax(features @ refit(cells), axis=1) * truth).sum(1)
+        losses.append(np.bincount(sample, -np.log(of_given), len(train)) / np.maximum(np.bincount(sample, minlength=len(train)), 1))
+    return _alike(-np.mean(losses, 0), train)
+
+
+def _cleanlab(train: Samples, val: Samples, seen: Seen) -> Floats:
+    """The better cleanlab's segmentation module finds a sample's labels, by networks that have not seen it, the more it is worth."""
+    fold_of = np.random.default_rng(0).permutation(len(train)) % FOLDS
+    scores = np.zeros(len(train))
+    for fold in range(FOLDS):
+        head = train_small(tuple(one for one, of in zip(train, fold_of, strict=True) if of != fold), seed=100 + fold)
+        for place in np.flatnonzero(fold_of == fold):
+            labels, probabilities = train[place].labels(), softmax(guess(head, train[place]).numpy(), axis=0)
+            filled = np.where(labels < len(probabilities), labels, probabilities.argmax(0)).astype(np.int64)
+            scores[place] = get_label_quality_scores(filled[None], probabilities[None], verbose=False)[0][0]
+    return _alike(scores, train)
+
+
+def _alike(values: Any, train: Samples) -> Floats:
+    return np.broadcast_to(values[:, None, None], (len(train), len(MEASURES), train[0].label_space.size))
+
+
+def _trak(train: Samples, val: Samples, seen: Seen) -> Floats:
+    """traker 0.3 on the last layer: cells are its examples; a sample's worth to a class is the sum over both's cells."""
+    return np.mean([_trak_of(*cells) for cells in seen], 0)
+
+
+def _trak_of(train: Cells, val: Cells) -> Floats:
+    few = Cells(train.features[:, :TRAK_CELLS], train.labels[:, :TRAK_CELLS], train.classes)
+    targets = Cells(val.features[:, :TRAK_TARGETS], val.labels[:, :TRAK_TARGETS], val.classes)
+    layer = torch.nn.Linear(train.features.shape[2], train.classes, bias=False)
+    weights = {"weight": torch.from_numpy(refit(train).T.astype(np.float32).copy())}
+    (features, truth, sample), (of_val, true_of_val, _) = few.counted(), targets.counted()
+    with tempfile.TemporaryDirectory() as folder:
+        how: dict[str, Any] = {"projector": NoOpProjector(device="cpu"), "use_half_precision": False, "lambda_reg": 1e-6, "logging_level": 40}
+        traker = TRAKer(layer, "image_classification", len(features), save_dir=folder, device="cpu", proj_dim=None, **how)
+        traker.load_checkpoint(weights, model_id=0)
+        for batch in _batches(features, truth):
+            traker.featurize(batch, num_samples=len(batch[0]))
+        traker.finalize_features()
+        traker.start_scoring_checkpoint("val", weights, model_id=0, num_targets=len(of_val))
+        for batch in _batches(of_val, true_of_val):
+            traker.score(batch, num_samples=len(batch[0]))
+        scores = np.asarray(traker.finalize_scores("val"))  # (cells of train, cells of val)
+    by_sample = np.zeros((len(train.labels), scores.shape[1]))
+    np.add.at(by_sample, sample, scores)
+    return np.repeat((by_sample @ true_of_val)[:, None], len(MEASURES), 1)
+
+
+def _batches(features: Floats, truth: Floats) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    for first in range(0, len(features), 1000):
+        part = slice(first, first + 1000)
+        yield torch.from_numpy(features[part].astype(np.float32)), torch.from_numpy(truth[part].argmax(1))
+
+
+def _last_layer(train: Samples, val: Samples, seen: Seen) -> Floats:
+    return sample_values(seen).mean(0)
+
+
+ESTIMATES: dict[str, Callable[[Samples, Samples, Seen], Floats]] = {
     "random": _random,
     "pixels of the class": _pixels,
-    "last layer": _last_layer,
+    "loss": _loss,
+    "cleanlab": _cleanlab,
+    "TRAK, last layer": _trak,
+    "fullconv": _last_layer,
 }
 
 

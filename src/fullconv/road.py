@@ -223,6 +223,19 @@ def case_of(asked: Asked) -> Case:
     )
 
 
+def samples_of(asked: Asked) -> SampleSet:
+    """The samples of a run, split as it has them. Raises: as `read_samples`."""
+    return read_samples(
+        asked.data,
+        classes=asked.classes or None,
+        others=asked.others,
+        void=asked.void,
+        splits=asked.splits,
+        seed=asked.seed,
+        skip_bad=asked.skip_bad,
+    )
+
+
 def again(earlier: Path, *, data: Path, out: Path, splits: Path, say: Callable[[str], None] = lambda _: None) -> Path:
     """Go the road of an earlier run once more, with other splits; what is finished is not gone again.
 
@@ -274,15 +287,7 @@ def _study(asked: Asked, say: Callable[[str], None], *, key: str | None) -> None
 
 def _read(asked: Asked, say: Callable[[str], None]) -> Run:
     began = time.monotonic()
-    samples = read_samples(
-        asked.data,
-        classes=asked.classes or None,
-        others=asked.others,
-        void=asked.void,
-        splits=asked.splits,
-        seed=asked.seed,
-        skip_bad=asked.skip_bad,
-    )
+    samples = samples_of(asked)
     kept_back = frozenset(samples.contents[one.name] for one in (*samples.val, *samples.test))
     folders = (
         read_class_folders(asked.classifier_data, seed=asked.seed, kept_back=kept_back)

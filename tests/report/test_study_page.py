@@ -12,10 +12,16 @@ import pytest
 from PIL import Image
 from tests.report.browser import browse, framed
 
+from fullconv.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH, band_chart
 from fullconv.report.study_page import MOST_SHOWN, _around, _outlined, write_study
 from fullconv.study.case import read_case
+from fullconv.study.check import Foretold
+from fullconv.study.curve import fit_curve
+from fullconv.study.document import Answers
+from fullconv.study.growth import Growth
 from fullconv.study.rules import findings_of
 from fullconv.study.suspects import SHOWN, Suspect, WrongLabels
+from fullconv.study.value import Advice, Worth
 
 
 def folder(root: Path) -> Path:
@@ -75,7 +81,7 @@ def test_suspects_are_shown_with_what_the_network_sees(tmp_path: Path) -> None:
     found = [Suspect("00", (10, 20, 40, 60), "swapped", 1, 0, 1200, 0.9 - index / 100) for index in range(SHOWN + 3)]
     pixels = np.array([[90, 10], [30, 70]])
     wrong = WrongLabels(tuple(found), {"00": 0.1}, pixels, {"00": 1 - label_map.clip(0, 1)})
-    document = write_study(tmp_path, case, findings_of(case), wrong)
+    document = write_study(tmp_path, case, findings_of(case), Answers(wrong))
     text = (tmp_path / "study.html").read_text()
     section = text.split('id="suspects"')[1].split("</section>")[0]
     assert section.count("<figure") == SHOWN
@@ -87,6 +93,56 @@ def test_suspects_are_shown_with_what_the_network_sees(tmp_path: Path) -> None:
     assert document["confusions"] == [
         {"given": "<b>cat</b>", "likely": "ground", "regions": SHOWN + 3, "pixels": 1200 * (SHOWN + 3)}
     ]
+
+
+def made_up(names: tuple[str, ...]) -> Answers:
+    """The first sample helps and the last harms; twice as many samples bring something."""
+    effects = np.linspace(0.01, -0.01, len(names))
+    values = np.zeros((4, len(names), 3, 2)) + effects[None, :, None, None]
+    values += np.array([-1, 1, -1, 1])[:, None, None, None] * 0.001
+    sure = {what: Foretold(0.5, 0.4, 0.6) for what in ("recall", "precision", "iou")}
+    worth = Worth(names, values, sure, sure, 48, Advice((names[1],), (names[-1],)), (0.01, -0.002, 0.022))
+    sizes, reached = np.array([200, 200, 100, 100]), np.array([0.6, 0.61, 0.5, 0.51])
+    curve = fit_curve(sizes, reached)
+    return Answers(None, worth, Growth(sizes, reached, curve, np.array([200, 90]), (curve, None), (curve, None)))
+
+
+def test_values_and_curves_are_shown_with_their_check_and_their_band(tmp_path: Path) -> None:
+    case = read_case(folder(tmp_path / "data"))
+    names = tuple(case.names[place] for place in case.samples)
+    document = write_study(tmp_path, case, findings_of(case), made_up(names))
+    text = (tmp_path / "study.html").read_text()
+    section = text.split('id="value"')[1].split("</section>")[0]
+    assert "48 trainings" in section
+    assert "0.500 (0.400 to 0.600) in recall" in section
+    assert f"Keep {len(names) - 2}, fix 1, drop 1." in section
+    assert "+0.010 (95%: −0.002 to +0.022)" in section
+    helps, harms = section.split("<h3>")[1:]
+    assert helps.index(f"</b> {names[0]} ") < helps.index(f"</b> {names[1]} ")
+    assert "<b>−0.010</b>" in harms
+    first = document["sample_value"][0]
+    assert (first["sample"], first["class"]) == (names[0], "ground")
+    middle, low, high = first["effect"]["iou"]
+    assert middle == 0.01
+    reach = 3.182 * 0.001 * (4 / 3) ** 0.5 / 2  # Student's t of 3 degrees, the deviation of four, root of four
+    assert (middle - low, high - middle) == pytest.approx((reach, reach), rel=0.01)
+    assert 'class="band"' in text.split('id="curve"')[1]
+    growth = document["learning_curve"]
+    assert [row["recall"] is None for row in growth["classes"]] == [False, True]
+    recall = growth["classes"][0]["recall"]
+    assert recall["more"]["images"] == 400
+    assert recall["now"]["figure"] < recall["plan"]["figure"] < recall["more"]["figure"]
+    assert 200 < recall["plan"]["images"][0] < 400
+    json.dumps(document, allow_nan=False)
+
+
+def test_a_band_lies_about_its_curve() -> None:
+    band = band_chart([(50, 0.4, 0.3, 0.5), (100, 0.6, 0.5, 0.7)], [(50, 0.41)])
+    assert band.middle == f"M{LEFT + (WIDTH - LEFT - RIGHT) / 2:g} 89.1L{WIDTH - RIGHT} 54.6"  # 0.4 and 0.6 of 0.8
+    assert band.band.count("L") == 3
+    assert band.band.endswith("Z")
+    assert band.y_ticks[0] == (HEIGHT - BOTTOM, "0")
+    assert [label for _, label in band.x_ticks][-1] == "100"
 
 
 def test_the_surroundings_of_a_box_lie_within_the_photo() -> None:

@@ -12,9 +12,10 @@ from sklearn.metrics import jaccard_score, precision_score, recall_score
 import fullconv as fc
 from fullconv.data.scenes import write_scenes
 from fullconv.predict.photo import predict_photo
-from fullconv.study import value as station
-from fullconv.study.small import LONGEST, pixels_by_guess, shrink_samples
-from fullconv.study.value import cells_of, foretold, halves_of, measured, retrained
+from fullconv.study import check as station
+from fullconv.study.check import agreement, foretold, halves_of, retrained
+from fullconv.study.small import LONGEST, mean_iou, measured, pixels_by_guess, shrink_samples, train_small
+from fullconv.study.value import advise, cells_of, sample_values, seen_by_networks, worth_of
 
 
 @pytest.fixture(scope="module")
@@ -114,12 +115,53 @@ def test_a_class_that_is_nowhere_does_not_count() -> None:
     assert foretold(guess, np.stack([guess[:, 0], np.full(8, np.nan)], 1)).mean == pytest.approx(1)
 
 
-def test_a_small_network_learns_and_is_counted(small: tuple[fc.Sample, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("fullconv.study.small.STEPS", 4)
+def test_values_are_held_against_single_trainings() -> None:
+    rng = np.random.default_rng(0)
+    worth, halves = rng.normal(size=(60, 2)), halves_of(60, seed=0, pairs=30)
+    exact = halves @ worth
+    outcomes = np.stack([exact, rng.normal(size=exact.shape)], 1)  # the second seed is nothing but noise
+    assert agreement(worth, halves, outcomes).mean == pytest.approx((1 + foretold(exact, outcomes[:, 1]).mean) / 2)
+
+
+def test_what_all_networks_hold_for_harmful_is_dropped_and_what_is_likely_wrong_fixed() -> None:
+    values = np.zeros((4, 5, 3, 2))
+    values[:, 0, 2] = 0.1  # helps
+    values[:, 1, 2] = -0.1  # harms
+    values[:, 2, 2] = np.array([-0.1, 0.1, -0.1, 0.1])[:, None]  # networks disagree
+    values[:, 3, 2] = -0.1  # harms, and is likely wrong
+    values[:, 4, 1] = -0.1  # lowers a precision, and the IoU not
+    advice = advise(tuple("abcde"), values, {"d": 0.2, "a": 0.9})
+    assert (advice.fix, advice.drop) == (("d",), ("b",))
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings too short to learn anything."""
+    monkeypatch.setattr("fullconv.study.small.STEPS", 3)
     monkeypatch.setattr("fullconv.study.small.BATCH", 2)
-    values = station.sample_values(small[:4], small[4:], seed=0, networks=2)
-    assert values.shape == (2, 4, 3, small[0].label_space.size)
-    assert np.isfinite(values).all()
-    net = station.train_small(small[:4], seed=0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_small_network_is_trained_and_counted(small: tuple[fc.Sample, ...]) -> None:
+    net = train_small(small[:4], seed=0)
     counts = pixels_by_guess(net, small[4:])
     assert counts.sum() == sum((sample.read_labels() < small[0].label_space.size).sum() for sample in small[4:])
+    assert mean_iou(net, small[4:]) == pytest.approx(np.nanmean(measured(counts)[2]))
+    twice, other = (pixels_by_guess(train_small(small[:4], seed=seed), small[4:]) for seed in (0, 1))
+    np.testing.assert_array_equal(twice, counts)
+    assert (other != counts).any()
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_worth_of_samples_from_end_to_end(small: tuple[fc.Sample, ...], tmp_path: Path) -> None:
+    values = sample_values(seen_by_networks(small[:4], small[4:], seed=0, networks=2))
+    assert values.shape == (2, 4, 3, small[0].label_space.size)
+    assert np.isfinite(values).all()
+    spoiled = small[0].name
+    worth = worth_of(small[:4], small[4:], {spoiled: 0.1}, tmp_path / "halves.jsonl", seed=0, pairs=1)
+    assert worth.names == tuple(sample.name for sample in small[:4])
+    assert worth.values.shape == (4, 4, 3, small[0].label_space.size)
+    assert worth.advice.fix == (spoiled,)
+    assert worth.gain is not None
+    assert worth.gain[1] <= worth.gain[0] <= worth.gain[2]
+    assert set(worth.agreement) == set(worth.ceiling) == {"recall", "precision", "iou"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -11,11 +13,15 @@ from fullconv.base.errors import UsageError
 from fullconv.cli.data import LABEL_OPTIONS, split_names, with_options
 
 if TYPE_CHECKING:
+    from fullconv.road import Asked
     from fullconv.study.case import Case
+    from fullconv.study.document import Answers
     from fullconv.study.findings import Finding
+    from fullconv.study.small import Small
     from fullconv.study.suspects import WrongLabels
 
 LISTED = 12  # suspects in the terminal
+FEWEST = 8  # samples of train, of which parts are trained on
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -28,6 +34,8 @@ LISTED = 12  # suspects in the terminal
     type=click.Path(path_type=Path),
     help="A finished run of DATA: finds wrong labels too, by three runs like it on parts of train.",
 )
+@click.option("--value", is_flag=True, help="Also: what each sample of train is worth, checked by training on halves.")
+@click.option("--curve", is_flag=True, help="Also: what more samples would bring, from trainings on parts.")
 @click.option("--apply", "fixes", type=click.Path(path_type=Path), help="A fixes.json to perform.")
 @click.option("--to", type=click.Path(path_type=Path), help="With --apply: a new folder for the mended copy.")
 @click.option("--json", "as_json", is_flag=True, help="Print study.json and nothing else.")
@@ -39,6 +47,8 @@ def command(
     void: str | None,
     splits: Path | None,
     earlier: Path | None,
+    value: bool,
+    curve: bool,
     fixes: Path | None,
     to: Path | None,
     as_json: bool,
@@ -47,7 +57,7 @@ def command(
 
     OUT gets study.html to read, the same as study.json, and fixes.json, which lists the repairs: edit it, then
     fullconv study --apply OUT/fixes.json --to MENDED writes a mended copy. DATA is only read, and nothing is trained
-    unless --run asks for wrong labels; stopped then, the same command goes on.
+    unless --run, --value or --curve ask for it; stopped then, the same command goes on.
     """
     if fixes is not None:
         _apply(fixes, to)
@@ -60,56 +70,124 @@ def command(
     import json
 
     from fullconv.report.study_page import write_study
-    from fullconv.study.case import read_case
+    from fullconv.road import Asked, asked_of, case_of
     from fullconv.study.rules import findings_of
 
     if earlier is None:
-        case = read_case(data, classes=split_names(classes), others=others, void=void, splits=splits)
-        wrong = None
+        asked = Asked(
+            data=data,
+            out=out,
+            classes=split_names(classes) or (),
+            others=others,
+            void=void,
+            splits=splits,
+            skip_bad=True,
+        )
+    elif classes or others != "void" or void or splits:
+        raise UsageError(
+            "with --run the classes and splits are those of the run",
+            "--run beside --classes, --others, --void or --splits",
+            "leave them out",
+        )
     else:
-        if classes or others != "void" or void or splits:
-            raise UsageError(
-                "with --run the classes and splits are those of the run",
-                "--run beside --classes, --others, --void or --splits",
-                "leave them out",
-            )
-        case, wrong = _with_run(data, earlier, out, quiet=as_json)
+        asked = replace(asked_of(earlier), data=data)
+    say = (lambda _: None) if as_json else click.echo
+    case = case_of(asked)
     findings = findings_of(case)
-    document = write_study(out, case, findings, wrong)
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else describe(case, findings, wrong, out))
+    answers = _answers(case, asked, earlier, out, value=value, curve=curve, say=say)
+    document = write_study(out, case, findings, answers)
+    click.echo(
+        json.dumps(document, indent=2, ensure_ascii=False) if as_json else describe(case, findings, document, out)
+    )
 
 
-def _with_run(data: Path, earlier: Path, out: Path, *, quiet: bool) -> tuple[Case, WrongLabels]:
-    """The case as the run read it, and what networks say of the labels that have not seen them."""
-    from dataclasses import replace
+def _answers(
+    case: Case,
+    asked: Asked,
+    earlier: Path | None,
+    out: Path,
+    *,
+    value: bool,
+    curve: bool,
+    say: Callable[[str], None],
+) -> Answers:
+    """What was asked beyond the findings."""
+    from fullconv.study.document import Answers
+    from fullconv.study.growth import growth_of
+    from fullconv.study.value import worth_of
 
-    from fullconv.road import again, asked_of, case_of
+    wrong = None if earlier is None else _wrong_labels(case, asked, earlier, out, say)
+    if not value and not curve:
+        return Answers(wrong)
+    train, val, folder = _small(asked, out)
+    worth = growth = None
+    if value:
+        say("What samples are worth: some 60 trainings of a small network.")
+        quality = {} if wrong is None else wrong.quality
+        worth = worth_of(train, val, quality, folder / "halves.jsonl", seed=asked.seed)
+    if curve:
+        say("What more samples would bring: 8 trainings of a small network.")
+        growth = growth_of(train, val, folder / "parts.jsonl", seed=asked.seed)
+    return Answers(wrong, worth, growth)
+
+
+def _wrong_labels(case: Case, asked: Asked, earlier: Path, out: Path, say: Callable[[str], None]) -> WrongLabels:
+    """What networks say of the labels that have not seen them."""
+    from fullconv.road import again
     from fullconv.study.folds import FOLDS, unseen
     from fullconv.study.wrong_labels import wrong_labels
 
-    asked = asked_of(earlier)
-    case = case_of(replace(asked, data=data))
-    say = (lambda _: None) if quiet else click.echo
     how_long = f"{asked.steps} steps a stage" if asked.steps else f"{asked.minutes:g} minutes"
     say(f"Wrong labels: {FOLDS} runs of {how_long}, as {earlier} was asked, each without a part of train.")
     parts = unseen(
         case,
         earlier,
         out / "folds",
-        lambda splits, folder: again(earlier, data=data, out=folder, splits=splits, say=say),
+        lambda splits, folder: again(earlier, data=asked.data, out=folder, splits=splits, say=say),
         seed=asked.seed,
     )
     assert case.space is not None
-    return case, wrong_labels(parts, case.space)
+    return wrong_labels(parts, case.space)
 
 
-def describe(case: Case, findings: list[Finding], wrong: WrongLabels | None, out: Path) -> str:
-    """The findings as text for a terminal."""
+def _small(asked: Asked, out: Path) -> tuple[tuple[Small, ...], tuple[Small, ...], Path]:
+    """Train and val as small samples, and the folder of what is trained on them: one for each content."""
+    from fullconv.base.files import content_hash
+    from fullconv.labels.decode import source_of
+    from fullconv.road import code_version, samples_of
+    from fullconv.study.small import shrink_samples
+
+    samples = samples_of(asked)
+    if not samples.val or len(samples.train) < FEWEST:
+        raise UsageError(
+            f"--value and --curve train on at least {FEWEST} samples of train and measure on val",
+            f"{len(samples.train)} of train, {len(samples.val)} of val, in {asked.data}",
+            "add samples, or say which are val: --splits FILE",
+        )
+    maps = list(dict.fromkeys(source_of(one.label_map) for one in (*samples.train, *samples.val)))
+    splits = {"train": [one.name for one in samples.train], "val": [one.name for one in samples.val]}
+    key = content_hash(
+        asked.seed,
+        samples.label_space.to_json(),
+        splits,
+        dict(samples.contents),
+        code_version(),
+        *map(str, maps),
+        *maps,
+    )
+    folder = out / "small" / key[:12]
+    return shrink_samples(samples.train, folder), shrink_samples(samples.val, folder), folder
+
+
+def describe(case: Case, findings: list[Finding], document: dict[str, Any], out: Path) -> str:
+    """The study as text for a terminal."""
     lines = [*case.notes, f"{len(case.samples)} of {len(case.looks)} samples can be used.", ""]
     for finding in findings:
         lines += [f"{finding.severity:<5} {finding.kind}: {finding.sentence}", f"      {finding.why}"]
     lines += [] if findings else ["Nothing is wrong that the doctor knows of."]
-    lines += [] if wrong is None else _suspects(case, wrong)
+    lines += _suspects(document) if "suspects" in document else []
+    lines += _advice(document) if "advice" in document else []
+    lines += _curve(document["learning_curve"]) if "learning_curve" in document else []
     lines += ["", f"With pictures: {out / 'study.html'}"]
     if any(finding.repair for finding in findings):
         lines += ["", f"What can be mended stands in {out / 'fixes.json'}; edit it, then:"]
@@ -117,15 +195,46 @@ def describe(case: Case, findings: list[Finding], wrong: WrongLabels | None, out
     return "\n".join(lines)
 
 
-def _suspects(case: Case, wrong: WrongLabels) -> list[str]:
-    assert case.space is not None
-    names = case.space.names
+def _suspects(document: dict[str, Any]) -> list[str]:
+    suspects = document["suspects"]
     rows = [
-        f"  {one.score:.2f} {one.kind:<8} {one.sample}, {names[one.given]} that looks like {names[one.likely]}"
-        for one in wrong.suspects[:LISTED]
+        f"  {one['score']:.2f} {one['kind']:<8} {one['sample']}, {one['given']} that looks like {one['likely']}"
+        for one in suspects[:LISTED]
     ]
-    more = len(wrong.suspects) - len(rows)
+    more = len(suspects) - len(rows)
     return ["", "Labels to look at, the likeliest errors first:", *rows, *([f"  and {more} more"] if more > 0 else [])]
+
+
+def _advice(document: dict[str, Any]) -> list[str]:
+    advice, check = document["advice"], document["value_check"]
+    of_iou, most = (check[what]["iou"]["mean"] for what in ("agreement", "ceiling"))
+    lines = ["", f"Samples of train: keep {advice['keep']}, fix {len(advice['fix'])}, drop {len(advice['drop'])}."]
+    if advice["gain"]:
+        gain, low, high = advice["gain"]
+        lines += [f"Without those to fix or to drop: mean IoU {gain:+.3f} ({low:+.3f} to {high:+.3f})."]
+    return [
+        *lines,
+        f"Values foretell trainings on halves by {of_iou:.2f}; trainings foretell each other by {most:.2f}.",
+    ]
+
+
+def _curve(growth: dict[str, Any]) -> list[str]:
+    lines = ["", "More samples, by small networks:"]
+    lines += [
+        f"  {one['samples']} samples: mean IoU {one['figure']:.3f} ({one['low']:.3f} to {one['high']:.3f})"
+        for one in growth["mean_iou"]
+        if one["samples"] >= growth["parts"][0]["samples"]
+    ]
+    return lines + [_more(one) for one in growth["classes"] if one["recall"]]
+
+
+def _more(one: dict[str, Any]) -> str:
+    now, more = one["recall"]["now"], one["recall"]["more"]
+    interval = f"({more['low']:.2f} to {more['high']:.2f})"
+    images = more["images"] - one["images"]
+    return (
+        f"  {images} more with {one['class']}: its recall from {now['figure']:.2f} to {more['figure']:.2f} {interval}"
+    )
 
 
 def _apply(fixes: Path, to: Path | None) -> None:

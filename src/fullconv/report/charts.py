@@ -1,4 +1,4 @@
-"""Loss curves as inline SVG that takes its colours from the page, so it reads in light and dark. Road: report."""
+"""Curves as inline SVG that takes its colours from the page, so it reads in light and dark. Road: report."""
 
 from __future__ import annotations
 
@@ -46,6 +46,37 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float | None]) -> Curve | 
         x_ticks=tuple((place(x, 0)[0], f"{x:,.0f}") for x in _ticks(x_top, least=1) if x <= x_top),
         y_ticks=tuple((place(0, y)[1], f"{y:g}") for y in y_ticks),
         last=line[-1],
+    )
+
+
+@dataclass(frozen=True)
+class Band:
+    """A curve with its band in the chart's units, dots beside it, and the ticks of both axes as (position, label)."""
+
+    band: str
+    middle: str
+    dots: tuple[tuple[float, float], ...]
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+
+
+def band_chart(curve: Sequence[tuple[float, float, float, float]], dots: Sequence[tuple[float, float]]) -> Band:
+    """Lay out a curve: (x, middle, low, high), x rising; `dots` are (x, y). Both axes begin at 0."""
+    x_top = curve[-1][0]
+    y_ticks = _ticks(max(1e-12, *(high for *_, high in curve), *(y for _, y in dots)))
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        across = LEFT + (WIDTH - LEFT - RIGHT) * x / x_top
+        up = (HEIGHT - TOP - BOTTOM) * max(y, 0.0) / y_ticks[-1]
+        return round(across, 1), round(HEIGHT - BOTTOM - up, 1)
+
+    lows, highs = ([place(one[0], one[end]) for one in curve] for end in (2, 3))
+    return Band(
+        band=_path([*lows, *reversed(highs)]) + "Z",
+        middle=_path([place(x, middle) for x, middle, _, _ in curve]),
+        dots=tuple(place(x, y) for x, y in dots),
+        x_ticks=tuple((place(x, 0)[0], f"{x:,.0f}") for x in _ticks(x_top, least=1) if x <= x_top),
+        y_ticks=tuple((place(0, y)[1], f"{y:g}") for y in y_ticks),
     )
 
 

@@ -19,17 +19,22 @@ from fullconv.labels.builtin import VOC_PALETTE
 from fullconv.labels.decode import decode
 from fullconv.labels.space import LabelSpace
 from fullconv.report import words
+from fullconv.report.charts import Band, band_chart
 from fullconv.report.pages import TEMPLATES, templates
 from fullconv.report.pictures import Picture, jpeg_uri
 from fullconv.study.case import Case
-from fullconv.study.document import study_json
+from fullconv.study.document import CURVE_AT, Answers, study_json
 from fullconv.study.findings import SEVERITIES, Finding
+from fullconv.study.growth import Growth
+from fullconv.study.refit import MEASURES
 from fullconv.study.repairs import fixes_json
 from fullconv.study.suspects import SHOWN as SUSPECTS_SHOWN
 from fullconv.study.suspects import Suspect, WrongLabels
+from fullconv.study.value import Worth
 
 MOST_SHOWN = 12  # samples of one finding
 MOST_PAIRS_SHOWN = 6
+MOST_VALUED = 6
 MOST_NAMED = 400
 LONGEST_PX = 240
 _LEAST_PX = 96  # of a suspect and its surroundings
@@ -69,31 +74,34 @@ class Wrong:
 
 
 def write_study(
-    out: Path, case: Case, findings: Sequence[Finding], wrong: WrongLabels | None = None, **more: Any
+    out: Path, case: Case, findings: Sequence[Finding], answers: Answers | None = None, **more: Any
 ) -> dict[str, Any]:
     """Write study.html, study.json and fixes.json.
 
     Args:
         out: the study's folder.
-        wrong: what networks say of the labels; None where none were asked.
+        answers: what was asked beyond the findings.
         more: what study.json holds besides.
     Returns: study.json.
     """
-    document = study_json(case, findings, wrong, out) | more
+    answers = answers or Answers()
+    document = study_json(case, findings, answers, out) | more
     write_json(out / "study.json", document)
-    write_text(out / "study.html", _page(case, findings, wrong, document))
+    write_text(out / "study.html", _page(case, findings, answers, document))
     write_json(out / "fixes.json", fixes_json(case, findings))
     return document
 
 
-def _page(case: Case, findings: Sequence[Finding], wrong: WrongLabels | None, document: dict[str, Any]) -> str:
+def _page(case: Case, findings: Sequence[Finding], answers: Answers, document: dict[str, Any]) -> str:
     environment = templates()
-    environment.filters.update(three=words.three, percent=words.percent)
+    environment.filters.update(three=words.three, percent=words.percent, signed=words.signed, span=words.span)
     sections = [_section(case, finding) for finding in findings]
-    suspected = [] if wrong is None else _wrong(case, wrong)
+    suspected = [] if answers.wrong is None else _wrong(case, answers.wrong)
+    valued = [] if answers.worth is None else _valued(case, answers.worth)
     shown = sorted(
         {name for one in sections for sample in _all(one) for name in sample.classes}
         | {name for one in suspected for name in (one.given, one.likely)}
+        | {name for _, several in valued for sample, _ in several for name in sample.classes}
     )
     return environment.get_template("study.html.j2").render(
         name=case.root.name,
@@ -101,8 +109,10 @@ def _page(case: Case, findings: Sequence[Finding], wrong: WrongLabels | None, do
         lead=_lead(case, findings),
         tiles=_tiles(case, findings),
         sections=sections,
-        asked_networks=wrong is not None,
+        asked_networks=answers.wrong is not None,
         suspected=suspected,
+        valued=valued,
+        curve=None if answers.growth is None else _curve(answers.growth),
         severities=[severity for severity in SEVERITIES if any(one.severity == severity for one in findings)],
         shown_classes=shown,
         document=document,
@@ -174,6 +184,27 @@ def _wrong(case: Case, wrong: WrongLabels) -> list[Wrong]:
         ]
         shown.append(Wrong(one, names[one.given], names[one.likely], *map(jpeg_uri, pictures)))
     return shown
+
+
+def _valued(case: Case, worth: Worth) -> list[tuple[str, list[tuple[Shown, float]]]]:
+    """The samples that raise the mean IoU most, and those that lower it, each with its effect."""
+    effects = worth.values.mean(0)[:, MEASURES.index("iou")].mean(-1)
+    places = {name: place for place, name in enumerate(case.names)}
+    order = np.argsort(effects)
+    ends = (("raise it most", order[::-1][:MOST_VALUED]), ("lower it most", order[:MOST_VALUED]))
+    return [
+        (what, [(_shown(case, places[worth.names[one]]), float(effects[one])) for one in several])
+        for what, several in ends
+    ]
+
+
+def _curve(growth: Growth) -> Band:
+    most = growth.curve.most
+    told = [(share * most, growth.curve.at(share * most)) for share in CURVE_AT]
+    return band_chart(
+        [(samples, one.figure, one.low, one.high) for samples, one in told],
+        [(float(samples), float(reached)) for samples, reached in zip(growth.samples, growth.mean_iou, strict=True)],
+    )
 
 
 def _around(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> tuple[slice, slice]:

@@ -9,11 +9,10 @@ uncertainty, Mahmood et al. 2022). Here no one curve is taken for true: all that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 Floats = NDArray[np.float64]
 
@@ -74,7 +73,7 @@ class Curve:
         return self.end - self.rise * (samples / self.most) ** -self.power
 
 
-def fit_curve(samples: Sequence[float], figures: Sequence[float], *, seed: int = 0) -> Curve:
+def fit_curve(samples: ArrayLike, figures: ArrayLike, *, seed: int = 0) -> Curve:
     """The curves that fit figures of trainings on parts of a set: a posterior, by a grid over power and noise.
 
     Args:

@@ -4,26 +4,52 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from scipy.stats import t
 
 from fullconv.data.fingerprint import SHRINKS
 from fullconv.data.formats.listing import UNSPLIT
 from fullconv.data.samples import SPLITS
 from fullconv.measure.ratios import number, ratio
 from fullconv.study.case import Case
+from fullconv.study.curve import Curve, Expected
 from fullconv.study.findings import Finding
+from fullconv.study.growth import Growth
+from fullconv.study.refit import MEASURES
 from fullconv.study.suspects import WrongLabels
+from fullconv.study.value import Worth
+
+CURVE_AT = (0.125, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the samples there are
+MORE = 2.0  # times the samples there are, of which the sentences speak
+_LEVEL = 0.95
 
 
-def study_json(case: Case, findings: Sequence[Finding], wrong: WrongLabels | None, out: Path) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Answers:
+    """What was asked of a study beyond its findings; None: not asked.
+
+    Args:
+        wrong: what networks say of the labels.
+        worth: what the samples of train are worth.
+        growth: what more samples would bring.
+    """
+
+    wrong: WrongLabels | None = None
+    worth: Worth | None = None
+    growth: Growth | None = None
+
+
+def study_json(case: Case, findings: Sequence[Finding], answers: Answers, out: Path) -> dict[str, Any]:
     """The document of study.json (DESIGN: fullconv.study/1), as far as it was asked for.
 
     Args:
-        wrong: what networks say of the labels; None where none were asked.
         out: the study's folder.
     """
+    wrong, names = answers.wrong, () if case.space is None else case.space.names
     fix = f"fullconv study --apply {out / 'fixes.json'} --to MENDED"
     return {
         "schema": "fullconv.study/1",
@@ -42,7 +68,9 @@ def study_json(case: Case, findings: Sequence[Finding], wrong: WrongLabels | Non
         "classes": _classes(case, wrong),
         "ceiling": {} if case.content is None else {str(f): _round(case.content.mean_ceiling[f]) for f in SHRINKS},
         "findings": [finding.to_json(fix) for finding in findings],
-        **({} if wrong is None or case.space is None else _wrong(wrong, case.space.names)),
+        **({} if wrong is None else _wrong(wrong, names)),
+        **({} if answers.worth is None else _worth(answers.worth, names)),
+        **({} if answers.growth is None else {"learning_curve": _growth(answers.growth, names)}),
     }
 
 
@@ -61,6 +89,77 @@ def _wrong(wrong: WrongLabels, names: Sequence[str]) -> dict[str, Any]:
             for (given, likely), pixels in sorted(directions.items(), key=lambda item: -sum(item[1]))
         ],
     }
+
+
+def _worth(worth: Worth, names: Sequence[str]) -> dict[str, Any]:
+    middle = worth.values.mean(0)
+    networks = len(worth.values)
+    reach = t.ppf((1 + _LEVEL) / 2, networks - 1) * worth.values.std(0, ddof=1) / np.sqrt(networks)
+    ends = np.stack([middle, middle - reach, middle + reach], -1)  # (S, 3, K, 3)
+    return {
+        "sample_value": [
+            {
+                "sample": name,
+                "class": of_class,
+                "effect": {what: [_short(one) for one in ends[place, at, k]] for at, what in enumerate(MEASURES)},
+            }
+            for place, name in enumerate(worth.names)
+            for k, of_class in enumerate(names)
+        ],
+        "value_check": {
+            "trainings": worth.trainings,
+            "agreement": {what: asdict(one) for what, one in worth.agreement.items()},
+            "ceiling": {what: asdict(one) for what, one in worth.ceiling.items()},
+        },
+        "advice": {
+            "fix": list(worth.advice.fix),
+            "drop": list(worth.advice.drop),
+            "keep": len(worth.names) - len(worth.advice.fix) - len(worth.advice.drop),
+            "gain": None if worth.gain is None else [_round(end) for end in worth.gain],
+        },
+    }
+
+
+def _growth(growth: Growth, names: Sequence[str]) -> dict[str, Any]:
+    most = growth.curve.most
+    return {
+        "parts": [
+            {"samples": int(samples), "mean_iou": _round(float(reached))}
+            for samples, reached in zip(growth.samples, growth.mean_iou, strict=True)
+        ],
+        "mean_iou": [
+            {"samples": round(share * most), **_expected(growth.curve.at(share * most))} for share in CURVE_AT
+        ],
+        "classes": [
+            {
+                "class": name,
+                "images": int(images),
+                "recall": _of_class(recall),
+                "precision": _of_class(precision),
+            }
+            for name, images, recall, precision in zip(
+                names, growth.images, growth.recalls, growth.precisions, strict=True
+            )
+        ],
+    }
+
+
+def _of_class(curve: Curve | None) -> dict[str, Any] | None:
+    """What a class's figure is with the samples it has, with twice as many, and how many bring it halfway to there."""
+    if curve is None:
+        return None
+    now, more = curve.at(curve.most), curve.at(MORE * curve.most)
+    halfway = (now.figure + more.figure) / 2
+    needed = curve.samples_for(halfway)
+    return {
+        "now": _expected(now),
+        "more": {"images": round(MORE * curve.most), **_expected(more)},
+        "plan": {"figure": _round(halfway), "images": [None if np.isinf(one) else round(one) for one in needed]},
+    }
+
+
+def _expected(one: Expected) -> dict[str, float | None]:
+    return {"figure": _round(one.figure), "low": _round(one.low), "high": _round(one.high)}
 
 
 def _classes(case: Case, wrong: WrongLabels | None) -> list[dict[str, Any]]:
@@ -96,6 +195,11 @@ def _unseen(wrong: WrongLabels) -> list[dict[str, Any]]:
         }
         for index in range(len(hits))
     ]
+
+
+def _short(value: float) -> float:
+    """Effects of one sample are small."""
+    return float(f"{value:.3g}")
 
 
 def _round(value: float | None) -> float | None:

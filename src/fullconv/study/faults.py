@@ -46,7 +46,7 @@ def spoil(labels: Labels, other: Labels, space: LabelSpace, rng: np.random.Gener
 
 def wrong_pixels(before: Labels, after: Labels, space: LabelSpace) -> Mask:
     """(H, W): where one class became another."""
-    return (before != after) & (before < space.size) & (after < space.size)
+    return np.asarray((before != after) & (before < space.size) & (after < space.size))
 
 
 def _spoiled(
@@ -90,7 +90,7 @@ def _region(mask: Mask, rng: np.random.Generator) -> Mask | None:
     numbered, _ = ndimage.label(mask)
     areas = np.bincount(numbered.ravel())
     large = np.flatnonzero(areas[1:] > _LEAST_SHARE * mask.size) + 1
-    return numbered == rng.choice(large) if large.size else None
+    return np.asarray(numbered == rng.choice(large)) if large.size else None
 
 
 def _filled(labels: Labels, where: Mask, by: Mask) -> Labels | None:

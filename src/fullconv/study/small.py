@@ -1,44 +1,87 @@
-"""A small network on small photos, trained in seconds on any part of the samples. Road: study, before what retrains.
+"""A small network, trained in seconds on any part of the samples. Road: study, before what retrains.
 
-In: samples. Out: the same samples shrunk; a trained segmenter; what it gets right, by class. What the value of samples,
-learning curves and what to label next ask again and again, a run of minutes could not answer.
+In: samples. Out: what a classifier's maps hold of each, kept on disk; heads trained on them; what these get right. What
+the value of samples and learning curves ask again and again, a run of minutes could not answer.
+
+The network is the sharp head on EfficientNet-Lite0 with ImageNet weights, from stride 32 to 4, on photos of at most 256
+pixels. The backbone stays as it is, so that its maps are worked out once; each training is one of the head.
 """
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import cache
+from math import prod
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
+from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
+from fullconv.base import seeds
+from fullconv.base.files import write_bytes
 from fullconv.base.progress import progress
 from fullconv.data.samples import Sample
-from fullconv.labels.maps import nearest, write_index_png
+from fullconv.labels.maps import nearest
 from fullconv.labels.space import LabelSpace
 from fullconv.measure.confusion import confusion
+from fullconv.measure.ratios import Floats, iou, mean, ratio
+from fullconv.nets.body import Body, Tap
 from fullconv.nets.classifiers import build_classifier
-from fullconv.nets.segmentation import SegmentationNet
-from fullconv.nets.sharp import sharp
+from fullconv.nets.preparation import Preparation
+from fullconv.nets.sharp import SharpHead, sharp
 from fullconv.nets.surgery import convolutionalize
-from fullconv.predict.photo import predict_photo
-from fullconv.train.loop import training_steps
-from fullconv.train.precision import quick_bfloat16
+from fullconv.train.optimiser import build_optimiser, set_rate
+from fullconv.train.precision import autocast, quick_bfloat16
 from fullconv.train.recipe import recipe
 
 LONGEST = 256  # px, the longer side of a small photo
-STEPS, BATCH, CROP = 80, 8, 160
 MODEL = "embedded:efficientnet_lite0"
+STEPS, BATCH, RATE = 150, 8, 1e-2
+_CELL = 32  # px, of the coarsest map: photos are extended to whole ones
+_CROP = 5  # coarsest cells, the side of a training crop
+_AVERAGED = 0.5  # of the steps, the last ones, whose mean the weights are
+_TYPE = np.float16
 
 
-def shrink_samples(samples: Iterable[Sample], folder: Path) -> tuple[Sample, ...]:
-    """The samples with photos of at most `LONGEST` pixels; what is there is not written again.
+@dataclass(frozen=True)
+class Small:
+    """A sample as small networks see it.
 
-    Photos are averaged, label maps take the nearest pixel's class.
+    Args:
+        size: (H, W) of the small photo.
+        folder: holds its maps and its label map.
+    """
+
+    name: str
+    size: tuple[int, int]
+    label_space: LabelSpace
+    folder: Path
+
+    def labels(self) -> NDArray[np.integer[Any]]:
+        """(H, W) class ids with void."""
+        return np.asarray(np.load(self.folder / f"{self.name}.labels.npy"))
+
+    def maps(self) -> list[NDArray[np.float16]]:
+        """(C, h, w) of each tap, finest first, of the photo extended to whole coarsest cells; read where asked for."""
+        flat = np.load(self.folder / f"{self.name}.maps.npy", mmap_mode="r")
+        height, width = _extended(self.size)
+        shapes = [(tap.channels, height // tap.stride, width // tap.stride) for tap in _backbone()[1]]
+        ends = np.cumsum([prod(shape) for shape in shapes])
+        return [part.reshape(shape) for part, shape in zip(np.split(flat, ends[:-1]), shapes, strict=True)]
+
+
+def shrink_samples(samples: Iterable[Sample], folder: Path) -> tuple[Small, ...]:
+    """Samples as small networks see them; what is in the folder is not worked out again.
+
+    Photos are averaged down, label maps take the nearest pixel's class.
 
     Raises: UnreadableImage, UnknownLabel, DiskFull.
     """
@@ -46,46 +89,139 @@ def shrink_samples(samples: Iterable[Sample], folder: Path) -> tuple[Sample, ...
     for sample in progress(samples, what="shrinking photos"):
         factor = min(1.0, LONGEST / max(sample.size))
         height, width = (max(1, round(side * factor)) for side in sample.size)
-        space = _own_ids(sample.label_space)
-        smaller, label_map = (folder / part / f"{sample.name}.png" for part in ("photos", "label_maps"))
-        if not label_map.exists():  # written last
+        one = Small(sample.name, (height, width), sample.label_space, folder)
+        labels_file = folder / f"{sample.name}.labels.npy"
+        if not labels_file.exists():  # written last
             photo, labels = sample.read()
-            smaller.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(photo).resize((width, height), Image.Resampling.BOX).save(smaller)
-            write_index_png(label_map, nearest(labels, (height, width)), space)
-        small.append(Sample(sample.name, smaller, label_map, (height, width), space))
+            smaller = np.array(Image.fromarray(photo).resize((width, height), Image.Resampling.BOX))
+            _write(folder / f"{sample.name}.maps.npy", _seen(smaller))
+            _write(labels_file, nearest(labels, (height, width)))
+        small.append(one)
     return tuple(small)
 
 
-def train_small(samples: tuple[Sample, ...], *, seed: int) -> SegmentationNet:
-    """The sharp head on EfficientNet-Lite0 with ImageNet weights, trained on small photos by the recipe `modern`.
+def train_small(samples: Sequence[Small], *, seed: int) -> SharpHead:
+    """A head trained on samples by AdamW and the mean softmax loss, on random crops; the mean of its last steps.
 
-    Raises: TrainingError.
+    The same samples and seed give the same head.
     """
-    classifier = build_classifier(MODEL, classes=None, weights="embedded", seed=seed)
-    converted = convolutionalize(classifier.network, classifier.window, norms="folded")
-    torch.manual_seed(seed)  # the fresh layers
-    net = sharp(converted, label_space=samples[0].label_space, preparation=classifier.preparation)
-    precision = "bf16" if quick_bfloat16(torch.device("cpu")) else "fp32"
-    how = replace(
-        recipe("modern"), steps=STEPS, batch=BATCH, crop=(CROP, CROP), precision=precision, channels_last=True
-    )
-    for _ in training_steps(net, samples, recipe=how, seed=seed):
-        pass
-    return net
+    space, taps = samples[0].label_space, _backbone()[1]
+    how = replace(recipe("modern"), optimiser="adamw", steps=STEPS, rate=RATE)
+    device = torch.device("cpu")
+    precision = "bf16" if quick_bfloat16(device) else "fp32"
+    draw = seeds.rng(seed, "small")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seeds.integer(seed, "head"))
+        head = SharpHead(taps, classes=space.size).to(memory_format=torch.channels_last)
+        average = AveragedModel(head, use_buffers=True)
+        optimiser = build_optimiser(head, how, pretrained=frozenset())
+        order: list[int] = []
+        for step in range(1, STEPS + 1):
+            while len(order) < BATCH:
+                order += draw.permutation(len(samples)).tolist()
+            chosen, order = order[:BATCH], order[BATCH:]
+            maps, labels = _batch([samples[place] for place in chosen], draw)
+            set_rate(optimiser, step, how)
+            optimiser.zero_grad(set_to_none=True)
+            with autocast(precision, device):
+                scores = head.cells(maps)
+            loss = F.cross_entropy(scores.float(), labels, ignore_index=space.void)
+            if torch.isfinite(loss):  # a batch of void alone teaches nothing
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimiser.step()
+            if step > (1 - _AVERAGED) * STEPS:
+                average.update_parameters(head)
+    trained = average.module
+    assert isinstance(trained, SharpHead)
+    return trained.eval()
 
 
-def pixels_by_guess(net: SegmentationNet, samples: Sequence[Sample]) -> NDArray[np.int64]:
+def guess(head: SharpHead, sample: Small) -> Tensor:
+    """(K, H, W) scores of a small sample."""
+    height, width = sample.size
+    with torch.inference_mode():
+        scores: Tensor = head([_tensor(one)[None] for one in sample.maps()], _extended(sample.size))
+    return scores[0, :, :height, :width]
+
+
+def pixels_by_guess(head: SharpHead, samples: Sequence[Small]) -> NDArray[np.int64]:
     """(K, K) pixels of the samples by class and by guess."""
     space = samples[0].label_space
     counts = np.zeros((space.size, space.size), np.int64)
     for sample in samples:
-        photo, truth = sample.read()
-        counts += confusion(truth, predict_photo(net, photo).labels, space)
+        counts += confusion(sample.labels(), guess(head, sample).argmax(0).numpy(), space)
     return counts
 
 
-def _own_ids(space: LabelSpace) -> LabelSpace:
-    """The space for files that hold its class ids and void."""
-    own: tuple[Any, ...] = tuple((index,) for index in range(space.size))
-    return replace(space, file_values=own, void_values=(space.void,), others="error")
+def mean_iou(head: SharpHead, samples: Sequence[Small]) -> float:
+    """Over the classes that the samples have or the network sees."""
+    return float(mean(measured(pixels_by_guess(head, samples))[2]))
+
+
+def measured(pixels: NDArray[np.int64]) -> Floats:
+    """(..., 3, K) recall, precision and IoU of (..., K, K) pixels by class and by guess."""
+    given, guessed, hits = pixels.sum(-1), pixels.sum(-2), np.diagonal(pixels, axis1=-2, axis2=-1)
+    return np.stack([ratio(hits, given), ratio(hits, guessed), iou(given, guessed, hits)], -2)
+
+
+@cache
+def _backbone() -> tuple[Body, tuple[Tap, ...], Preparation]:
+    """The backbone, its taps from stride 4 on, and what it reads."""
+    classifier = build_classifier(MODEL, classes=None, weights="embedded")
+    converted = convolutionalize(classifier.network, classifier.window, norms="folded")
+    anything = LabelSpace(("a",), ((0, 0, 0),), ((0,),))
+    body = sharp(converted, label_space=anything, preparation=classifier.preparation).network.body
+    assert isinstance(body, Body)
+    return body.eval(), tuple(tap for tap in body.taps if tap.stride > 2), classifier.preparation
+
+
+def _seen(photo: NDArray[np.uint8]) -> NDArray[np.float16]:
+    """All maps of a small photo, one after the other."""
+    body, taps, preparation = _backbone()
+    height, width = photo.shape[:2]
+    down, across = (long - side for long, side in zip(_extended((height, width)), (height, width), strict=True))
+    with torch.inference_mode():
+        maps = body(F.pad(preparation.prepare(photo)[None], (0, across, 0, down)))
+    return np.concatenate([one.numpy().ravel() for one in maps[-len(taps) :]]).astype(_TYPE)
+
+
+def _extended(size: tuple[int, int]) -> tuple[int, int]:
+    """To whole coarsest cells, as many as a crop has at least."""
+    height, width = (max(_CROP, -(-side // _CELL)) * _CELL for side in size)
+    return height, width
+
+
+def _batch(samples: Sequence[Small], draw: np.random.Generator) -> tuple[list[Tensor], Tensor]:
+    """Crops of maps, and the classes at the centres of the finest map's cells."""
+    taps = _backbone()[1]
+    top, left = (int(part) for part in taps[0].offset)
+    maps: list[list[Tensor]] = []
+    labels = []
+    for sample in samples:
+        height, width = _extended(sample.size)
+        row, column = (int(draw.integers(side // _CELL - _CROP + 1)) * _CELL for side in (height, width))
+        maps.append(
+            [
+                _tensor(
+                    one[:, row // tap.stride :, column // tap.stride :][
+                        :, : (side := _CROP * _CELL // tap.stride), :side
+                    ]
+                )
+                for one, tap in zip(sample.maps(), taps, strict=True)
+            ]
+        )
+        whole = np.full((height, width), sample.label_space.void, np.int64)
+        whole[: sample.size[0], : sample.size[1]] = sample.labels()
+        crop = whole[row : row + _CROP * _CELL, column : column + _CROP * _CELL]
+        labels.append(torch.from_numpy(crop[top :: taps[0].stride, left :: taps[0].stride].copy()))
+    return [torch.stack(several) for several in zip(*maps, strict=True)], torch.stack(labels)
+
+
+def _tensor(maps: NDArray[np.float16]) -> Tensor:
+    return torch.from_numpy(np.asarray(maps, np.float32))
+
+
+def _write(path: Path, array: NDArray[np.generic]) -> None:
+    stream = io.BytesIO()
+    np.save(stream, array)
+    write_bytes(path, stream.getvalue())

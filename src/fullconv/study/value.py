@@ -1,70 +1,55 @@
 """What each sample is worth: how much it raises or lowers recall, precision and IoU on val. Road: study, on small nets.
 
 In: small samples of train and val. Out: an estimate for every sample and class, from the last layer of a few networks
-trained on all of train (`refit`); and its check: trainings on halves of train, and how well the estimate foretold them.
-
-Source: the check is the linear datamodeling score (Park et al. 2023, TRAK, section 2): over random halves, the rank
-correlation between what a half's samples are worth in sum and what a network trained on that half reaches.
+trained on all of train (`refit`); what to do with each sample; how well trainings on halves of train bear that out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from scipy.stats import spearmanr
+from scipy.stats import ttest_ind
 
-from fullconv.base.journal import append_journal, read_journal
 from fullconv.base.progress import progress
 from fullconv.base.seeds import rng
-from fullconv.data.samples import Sample
-from fullconv.measure.intervals import percentiles
-from fullconv.measure.ratios import iou, ratio
-from fullconv.nets.segmentation import SegmentationNet
-from fullconv.nets.sharp import Sharp
-from fullconv.predict.photo import predict_photo
-from fullconv.study.refit import Cells, Floats, effects, refit
-from fullconv.study.small import pixels_by_guess, train_small
+from fullconv.nets.sharp import SharpHead
+from fullconv.study.check import PAIRS, Foretold, agreement, foretold, halves_of, retrained
+from fullconv.study.refit import MEASURES, Cells, Floats, effects, refit
+from fullconv.study.small import Small, guess, mean_iou, train_small
 
 NETWORKS = 4  # whose last layers are asked
 CELLS = 200  # of a sample, in random places
-PAIRS, SEEDS = 12, 2  # halves with their complements; trainings of each
-_DRAWS = 1000
+GAIN_TRAININGS = 3  # of train as it is, and as many of train without what the advice names
+_DOUBTFUL = 0.5  # quality below which a label map is to be fixed
+_DEVIATIONS = 3.0  # of the mean over networks, by which a sample must do harm to be dropped
 
 
-@dataclass(frozen=True)
-class Foretold:
-    """A rank correlation over halves, averaged over classes, with its 95% interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def sample_values(train: tuple[Sample, ...], val: tuple[Sample, ...], *, seed: int, networks: int = NETWORKS) -> Floats:
-    """(networks, S, 3, K): what a sample of train adds to recall, precision and IoU of each class on val.
-
-    By the last layer of each network.
+def seen_by_networks(
+    train: Sequence[Small], val: Sequence[Small], *, seed: int, networks: int = NETWORKS
+) -> list[tuple[Cells, Cells]]:
+    """What the last layers of some networks, trained on all of train, see of train and of val.
 
     Raises: TrainingError.
     """
-    found = []
-    for number in progress(range(networks), what="what samples are worth"):
+    seen = []
+    for number in progress(range(networks), what="what samples are worth", total=networks):
         net = train_small(train, seed=seed + number)
-        of_train, of_val = cells_of(net, train, seed=seed), cells_of(net, val, seed=seed)
-        found.append(effects(of_train, of_val, refit(of_train)))
-    return np.stack(found)
+        seen.append((cells_of(net, train, seed=seed), cells_of(net, val, seed=seed)))
+    return seen
 
 
-def cells_of(net: SegmentationNet, samples: Sequence[Sample], *, seed: int, number: int = CELLS) -> Cells:
-    """What the score layer of a network with the sharp head sees in random places of each sample."""
-    assert isinstance(net.network, Sharp)
-    head = net.network.head
-    tap, classes = head.taps[head.first], net.label_space.size
+def sample_values(seen: Sequence[tuple[Cells, Cells]]) -> Floats:
+    """(networks, S, 3, K): what a sample of train adds to recall, precision and IoU of each class on val."""
+    return np.stack([effects(train, val, refit(train)) for train, val in seen])
+
+
+def cells_of(head: SharpHead, samples: Sequence[Small], *, seed: int, number: int = CELLS) -> Cells:
+    """What the score layer of a head sees in random cells of each sample."""
+    tap, classes = head.taps[head.first], head.score.out_channels
     top, left = (int(part) for part in tap.offset)
     seen: list[torch.Tensor] = []
     handle = head.score.register_forward_pre_hook(lambda _, maps: seen.append(maps[0][0]))
@@ -72,64 +57,115 @@ def cells_of(net: SegmentationNet, samples: Sequence[Sample], *, seed: int, numb
     features = np.ones((len(samples), number, head.score.in_channels + 1), np.float32)
     labels = np.full((len(samples), number), classes, np.int64)
     for place, sample in enumerate(samples):
-        photo, truth = sample.read()
-        predict_photo(net, photo)
-        at_cells = truth[top :: tap.stride, left :: tap.stride]
+        guess(head, sample)
+        at_cells = sample.labels()[top :: tap.stride, left :: tap.stride]
         rows, columns = (draw.integers(0, length, number) for length in at_cells.shape)
-        features[place, :, :-1] = seen.pop()[:, rows, columns].T.float().numpy()
+        features[place, :, :-1] = seen.pop()[:, rows, columns].T.numpy()
         labels[place] = np.minimum(at_cells[rows, columns], classes)
     handle.remove()
     return Cells(features, labels, classes)
 
 
-# ---- the check ------------------------------------------------------------------------------------------------------
+# ---- what to do -----------------------------------------------------------------------------------------------------
 
 
-def halves_of(samples: int, *, seed: int, pairs: int = PAIRS) -> NDArray[np.bool_]:
-    """(2 pairs, S): which samples a half holds; the second of a pair holds those that the first does not."""
-    draw = rng(seed, "halves")
-    firsts = [np.isin(np.arange(samples), draw.permutation(samples)[: samples // 2]) for _ in range(pairs)]
-    return np.array([half for first in firsts for half in (first, ~first)])
-
-
-def retrained(
-    train: Sequence[Sample], val: Sequence[Sample], halves: NDArray[np.bool_], journal: Path, *, seeds: int = SEEDS
-) -> Floats:
-    """(halves, seeds, 3, K): recall, precision and IoU on val of networks trained on the halves; NaN where undefined.
+@dataclass(frozen=True)
+class Advice:
+    """Samples of train to look at, by name; what is not named is to be kept.
 
     Args:
-        journal: what it holds is not trained again.
+        fix: their label maps are likely wrong: draw them anew.
+        drop: they lower the mean IoU on val, as all networks say, and nothing in them is likely wrong.
+    """
+
+    fix: tuple[str, ...]
+    drop: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What the samples of train are worth, and how sure that is.
+
+    Args:
+        names: of the S samples.
+        values: (networks, S, 3, K), see `sample_values`.
+        agreement: measure -> how well the values foretell trainings on halves of train.
+        ceiling: measure -> how well one training of a half foretells another of the same half.
+        trainings: on halves.
+        advice: by the values for one half of val.
+        gain: mean IoU on the other half of val of networks trained without what the advice names, less that of networks
+            trained on all: mean and 95% interval over trainings; None where it names nothing.
+    """
+
+    names: tuple[str, ...]
+    values: Floats
+    agreement: dict[str, Foretold]
+    ceiling: dict[str, Foretold]
+    trainings: int
+    advice: Advice
+    gain: tuple[float, float, float] | None
+
+
+def worth_of(
+    train: Sequence[Small],
+    val: Sequence[Small],
+    quality: Mapping[str, float],
+    journal: Path,
+    *,
+    seed: int,
+    pairs: int = PAIRS,
+) -> Worth:
+    """Estimate what small samples of train are worth, check the estimate, and try what follows from it.
+
+    Args:
+        quality: name -> 0 to 1, see `suspects.quality`; empty where wrong labels were not asked for.
+        journal: keeps the trainings on halves.
+        pairs: of halves, for the check.
     Raises: TrainingError, DiskFull.
     """
-    known = {(row["half"], row["seed"]): row["pixels"] for row in read_journal(journal)}
-    todo = [(place, seed) for place in range(len(halves)) for seed in range(seeds) if (place, seed) not in known]
-    for place, seed in progress(todo, what="training on halves"):
-        part = tuple(sample for sample, held in zip(train, halves[place], strict=True) if held)
-        known[place, seed] = pixels_by_guess(train_small(part, seed=1000 * place + seed), val).tolist()
-        append_journal(journal, {"half": place, "seed": seed, "pixels": known[place, seed]})
-    return measured(np.array([[known[place, seed] for seed in range(seeds)] for place in range(len(halves))]))
+    seen = seen_by_networks(train, val, seed=seed)
+    values = sample_values(seen)
+    halves = halves_of(len(train), seed=seed, pairs=pairs)
+    outcomes = retrained(train, val, halves, journal)
+    asked = np.arange(len(val)) % 2 == 0
+    names = tuple(sample.name for sample in train)
+    advice = advise(names, sample_values([(of_train, of_val.of(asked)) for of_train, of_val in seen]), quality)
+    return Worth(
+        names,
+        values,
+        {what: agreement(values.mean(0)[:, at], halves, outcomes[:, :, at]) for at, what in enumerate(MEASURES)},
+        {what: foretold(outcomes[:, 0, at], outcomes[:, 1, at]) for at, what in enumerate(MEASURES)},
+        outcomes.shape[0] * outcomes.shape[1],
+        advice,
+        _gain(train, val[1::2], {*advice.fix, *advice.drop}, seed=seed),
+    )
 
 
-def measured(pixels: NDArray[np.int64]) -> Floats:
-    """(..., 3, K) recall, precision and IoU of (..., K, K) pixels by class and by guess."""
-    given, guessed, hits = pixels.sum(-1), pixels.sum(-2), np.diagonal(pixels, axis1=-2, axis2=-1)
-    return np.stack([ratio(hits, given), ratio(hits, guessed), iou(given, guessed, hits)], -2)
+def advise(names: Sequence[str], values: Floats, quality: Mapping[str, float]) -> Advice:
+    """What to do with each sample of train.
 
-
-def foretold(guess: Floats, found: Floats) -> Foretold:
-    """How well (halves, K) guesses rank what the halves reached, (halves, K): Spearman's correlation, averaged over the
-    classes that differ; its interval by drawing pairs of halves again. What is undefined counts as 0.
+    Args:
+        names: of the S samples.
+        values: (networks, S, 3, K), see `sample_values`.
+        quality: name -> 0 to 1, see `suspects.quality`.
     """
-    guess, found = np.nan_to_num(guess), np.nan_to_num(found)
-    classes = [index for index in range(found.shape[1]) if np.ptp(found[:, index]) and np.ptp(guess[:, index])]
-    if not classes:
-        return Foretold(0.0, 0.0, 0.0)
+    fix = [name for name in names if quality.get(name, 1.0) < _DOUBTFUL]
+    on_mean_iou = values[:, :, 2].mean(-1)
+    highest = on_mean_iou.mean(0) + _DEVIATIONS * on_mean_iou.std(0, ddof=1) / np.sqrt(len(on_mean_iou))
+    drop = [name for name, most in zip(names, highest, strict=True) if most < 0 and name not in set(fix)]
+    return Advice(tuple(fix), tuple(drop))
 
-    def mean(rows: NDArray[np.int64]) -> float:
-        return float(np.nanmean([spearmanr(guess[rows, index], found[rows, index]).statistic for index in classes]))
 
-    draw = rng(0, "foretold")
-    pairs = np.arange(len(found)).reshape(-1, 2)
-    draws = np.array([mean(pairs[draw.integers(0, len(pairs), len(pairs))].ravel()) for _ in range(_DRAWS)])
-    low, high = percentiles(draws[:, None])[:, 0]
-    return Foretold(mean(pairs.ravel()), float(low), float(high))
+def _gain(
+    train: Sequence[Small], val: Sequence[Small], without: set[str], *, seed: int
+) -> tuple[float, float, float] | None:
+    if not without:
+        return None
+    kept = tuple(sample for sample in train if sample.name not in without)
+    all_of, rest = (
+        [mean_iou(train_small(part, seed=seed + 100 + number), val) for number in range(GAIN_TRAININGS)]
+        for part in (train, kept)
+    )
+    found = ttest_ind(rest, all_of)
+    low, high = found.confidence_interval()
+    return float(np.mean(rest) - np.mean(all_of)), float(low), float(high)

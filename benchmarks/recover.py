@@ -1,0 +1,110 @@
+"""With a quarter of the label maps of train spoiled: how much of the lost mean IoU does the study's advice bring back?
+
+python benchmarks/recover.py RUNS [CASE ...]      e.g. "voc-animals 0"; none: all. Trains into RUNS.
+
+Faults of labels are planted into train (benchmarks/plant.py), val stays clean. Small networks (study/small.py), each
+trained on two thirds of train, find wrong labels in the third that they have not seen; four, trained on all of it, say
+what each sample is worth to one half of val. What the advice names to be fixed gets its true label map back, as from a
+person who draws it anew; what it names to be dropped is left out. Then small networks are trained on train as it was
+before, spoiled, and mended, two seeds each, and scored on the other half of val. Beside it: as many label maps fixed as
+the advice names, but chosen by chance, by the loss, and by cleanlab's ranking. Writes benchmarks/results/recover.json.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from cleanlab.segmentation.rank import get_label_quality_scores
+from plant import plant
+from road import DATA
+from rows import run as run_cases
+from value import CLASSES
+
+import fullconv as fc
+from fullconv.data.samples import Sample
+from fullconv.study.folds import Unseen
+from fullconv.study.small import mean_iou, shrink_samples, train_small
+from fullconv.study.suspects import quality
+from fullconv.study.value import advise, sample_values, seen_by_networks
+from fullconv.study.wrong_labels import judged, probabilities_of, trust_of
+
+SHARES = {"swapped": 0.09, "shifted": 0.08, "missing": 0.08}  # of train
+FOLDS, TRAININGS = 3, 2
+Samples = tuple[Sample, ...]
+
+
+def recovered(name: str, seed: int, runs: Path) -> dict[str, Any]:
+    folder = runs / f"recover-{name}-{seed}"
+    classes = CLASSES[name]
+    if not (folder / "data").exists():
+        plant(DATA / name, folder / "data", seed=seed, shares=SHARES, classes=classes)
+    clean, spoiled = (fc.read_samples(root, classes=classes or None) for root in (DATA / name, folder / "data"))
+    true, given = (shrink_samples(one.train, folder / of) for one, of in ((clean, "clean"), (spoiled, "spoiled")))
+    val = shrink_samples(clean.val, folder / "val")
+    asked, held = val[::2], val[1::2]
+    wrong = {one.name for one, other in zip(true, given, strict=True) if (one.read_labels() != other.read_labels()).any()}
+    of_fullconv, of_others = _found(given, folder, seed)
+    names = [one.name for one in given]
+    advice = advise(names, sample_values(seen_by_networks(given, asked, seed=seed)), of_fullconv)
+    number = len(advice.fix)
+    fixes = {"the advice": advice.fix, "chance": np.random.default_rng(seed).permutation(names)[:number]}
+    fixes |= {way: sorted(scores, key=lambda one: scores[one])[:number] for way, scores in of_others.items()}
+    before = {"clean": _reached(true, held), "spoiled": _reached(given, held)}
+    lost = before["clean"] - before["spoiled"]
+    mended = {f"fixed by {way}": _reached(_fixed(true, given, fixed), held) for way, fixed in fixes.items()}
+    kept = tuple(one for one in _fixed(true, given, advice.fix) if one.name not in advice.drop)
+    mended["fixed and dropped by the advice"] = _reached(kept, held)
+    left = tuple(one for one in given if one.name not in (*advice.fix, *advice.drop))
+    mended["dropped instead of fixed"] = _reached(left, held)
+    return {
+        "set": name,
+        "seed": seed,
+        "spoiled": len(wrong),
+        "train": len(given),
+        "fix": number,
+        "drop": len(advice.drop),
+        "fix_spoiled": {way: len(wrong & set(fixed)) for way, fixed in fixes.items()},
+        "drop_spoiled": len(wrong & set(advice.drop)),
+        "mean_iou": {what: round(value, 4) for what, value in (before | mended).items()},
+        "recovered": {what: round((value - before["spoiled"]) / lost, 3) for what, value in mended.items()},
+    }
+
+
+def _found(given: Samples, folder: Path, seed: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+    """Qualities by the study, and by others, of the same probabilities of networks that have not seen the sample."""
+    fold_of = np.random.default_rng(seed).permutation(len(given)) % FOLDS
+    parts = []
+    for fold in range(FOLDS):
+        bundle = folder / f"fold{fold}"
+        if not (bundle / "card.json").exists():
+            net = train_small(tuple(one for one, of in zip(given, fold_of, strict=True) if of != fold), seed=100 + fold)
+            fc.save_bundle(net, bundle)
+        parts.append(Unseen(bundle, tuple(one for one, of in zip(given, fold_of, strict=True) if of == fold)))
+    regions, judge = judged(parts, trust_of(parts, given[0].label_space))
+    others: dict[str, dict[str, float]] = {"loss": {}, "cleanlab": {}}
+    for sample, labels, probabilities in probabilities_of(parts, "others"):
+        known = labels < len(probabilities)
+        filled = np.where(known, labels, probabilities.argmax(0)).astype(np.int64)
+        of_given = np.take_along_axis(probabilities, filled[None], 0)[0]
+        others["loss"][sample.name] = float(np.log(np.maximum(of_given[known], 1e-6)).mean())
+        others["cleanlab"][sample.name] = float(get_label_quality_scores(filled[None], probabilities[None], verbose=False)[0][0])
+    return {one: quality(judge.suspects(several)) for one, several in regions.items()}, others
+
+
+def _fixed(true: Samples, given: Samples, names: Any) -> Samples:
+    chosen = set(names)
+    return tuple(one if one.name in chosen else other for one, other in zip(true, given, strict=True))
+
+
+def _reached(train: Samples, val: Samples) -> float:
+    """Mean IoU, the mean of some trainings."""
+    return float(np.mean([mean_iou(train_small(train, seed=seed), val) for seed in range(TRAININGS)]))
+
+
+if __name__ == "__main__":
+    cases = {f"{name} {seed}": partial(recovered, name, seed, Path(sys.argv[1])) for name in CLASSES for seed in range(3)}
+    run_cases("recover", cases, sys.argv[2:])

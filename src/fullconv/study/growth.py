@@ -1,0 +1,97 @@
+"""How much more samples would help: small networks trained on nested parts of train. Road: study, before its document.
+
+In: small samples of train and val. Out: learning curves of the mean IoU, and of each class's recall and precision.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fullconv.base.journal import append_journal, read_journal
+from fullconv.base.progress import progress
+from fullconv.base.seeds import rng
+from fullconv.measure.ratios import mean
+from fullconv.study.curve import Curve, fit_curve
+from fullconv.study.refit import Floats
+from fullconv.study.small import Small, measured, pixels_by_guess, train_small
+
+HALVINGS = 2
+_FEWEST = 4  # trainings that had a class, or it gets no curve
+RECALL, PRECISION, IOU = range(3)
+
+
+@dataclass(frozen=True)
+class Growth:
+    """Learning curves, and what they were fitted on.
+
+    Args:
+        samples: (T,) of each training.
+        mean_iou: (T,) that it reached.
+        curve: of the mean IoU.
+        images: (K,) samples of train that have a class.
+        recalls, precisions: one a class, over samples that have the class; None where too few trainings had it.
+    """
+
+    samples: NDArray[np.int64]
+    mean_iou: Floats
+    curve: Curve
+    images: NDArray[np.int64]
+    recalls: tuple[Curve | None, ...]
+    precisions: tuple[Curve | None, ...]
+
+
+def nested_parts(samples: int, *, seed: int, halvings: int = HALVINGS) -> list[NDArray[np.int64]]:
+    """Places of the samples of each training: all of them twice, then both halves, all four quarters, and so on."""
+    order = rng(seed, "parts").permutation(samples)
+    parts = [order, order]
+    for halving in range(1, halvings + 1):
+        parts += np.array_split(order, 2**halving)
+    return parts
+
+
+def growth_of(train: Sequence[Small], val: Sequence[Small], journal: Path, *, seed: int) -> Growth:
+    """Train on nested parts of train, score on val, fit.
+
+    Args:
+        journal: what it holds is not trained again.
+    Raises: TrainingError, DiskFull.
+    """
+    space = train[0].label_space
+    has = np.array([np.isin(np.arange(space.size), one.labels()) for one in train])  # (S, K)
+    parts = nested_parts(len(train), seed=seed)
+    known = {row["part"]: row["pixels"] for row in read_journal(journal)}
+    for place, part in enumerate(progress(parts, what="training on parts", total=len(parts))):
+        if place not in known:
+            net = train_small(tuple(train[one] for one in part), seed=1000 * seed + place)
+            known[place] = pixels_by_guess(net, val).tolist()
+            append_journal(journal, {"part": place, "pixels": known[place]})
+    return fitted(parts, has, measured(np.array([known[place] for place in range(len(parts))])))
+
+
+def fitted(parts: Sequence[NDArray[np.int64]], has: NDArray[np.bool_], outcomes: Floats) -> Growth:
+    """The curves through what trainings reached.
+
+    Args:
+        parts: places of the samples of each training.
+        has: (S, K) which classes a sample has.
+        outcomes: (T, 3, K), see `small.measured`.
+    """
+    sizes, reached = np.array([len(part) for part in parts]), mean(outcomes[:, IOU])
+    with_class = np.array([has[part].sum(0) for part in parts])  # (T, K)
+
+    def of_classes(what: int) -> tuple[Curve | None, ...]:
+        return tuple(_class_curve(with_class[:, k], outcomes[:, what, k]) for k in range(has.shape[1]))
+
+    return Growth(sizes, reached, fit_curve(sizes, reached), has.sum(0), of_classes(RECALL), of_classes(PRECISION))
+
+
+def _class_curve(samples: NDArray[np.int64], figures: Floats) -> Curve | None:
+    told = (samples > 0) & ~np.isnan(figures)
+    if told.sum() < _FEWEST or len(set(samples[told].tolist())) < 2:
+        return None
+    return fit_curve(samples[told], figures[told])
