@@ -38,7 +38,7 @@ def grown(name: str, runs: Path) -> dict[str, Any]:
     train, val = (shrink_samples(split, runs / f"value-{name}") for split in (given.train, given.val))
     folder = runs / f"curve-{name}"
     truth = _truth(train, val, folder / "truth.jsonl")
-    has = np.array([np.isin(np.arange(train[0].label_space.size), one.read_labels()) for one in train]).sum(0)
+    has = np.array([np.isin(np.arange(train[0].label_space.size), one.labels()) for one in train]).sum(0)
     repeats = []
     for repeat in range(REPEATS):
         half = rng(repeat, "half").permutation(len(train))[: len(train) // 2]

@@ -13,6 +13,7 @@ the advice names, but chosen by chance, by the loss, and by cleanlab's ranking. 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,17 @@ from cleanlab.segmentation.rank import get_label_quality_scores
 from plant import plant
 from road import DATA
 from rows import run as run_cases
+from scipy.special import softmax
 from value import CLASSES
 
 import fullconv as fc
-from fullconv.data.samples import Sample
-from fullconv.study.folds import Unseen
-from fullconv.study.small import mean_iou, shrink_samples, train_small
-from fullconv.study.suspects import quality
+from fullconv.study.small import Small, guess, mean_iou, shrink_samples, train_small
 from fullconv.study.value import advise, sample_values, seen_by_networks
-from fullconv.study.wrong_labels import judged, probabilities_of, trust_of
+from fullconv.study.wrong_labels import judged, trust_of
 
 SHARES = {"swapped": 0.09, "shifted": 0.08, "missing": 0.08}  # of train
 FOLDS, TRAININGS = 3, 2
-Samples = tuple[Sample, ...]
+Samples = Sequence[Small]
 
 
 def recovered(name: str, seed: int, runs: Path) -> dict[str, Any]:
@@ -46,8 +45,8 @@ def recovered(name: str, seed: int, runs: Path) -> dict[str, Any]:
     true, given = (shrink_samples(one.train, folder / of) for one, of in ((clean, "clean"), (spoiled, "spoiled")))
     val = shrink_samples(clean.val, folder / "val")
     asked, held = val[::2], val[1::2]
-    wrong = {one.name for one, other in zip(true, given, strict=True) if (one.read_labels() != other.read_labels()).any()}
-    of_fullconv, of_others = _found(given, folder, seed)
+    wrong = {one.name for one, other in zip(true, given, strict=True) if (one.labels() != other.labels()).any()}
+    of_fullconv, of_others = _found(given, seed)
     names = [one.name for one in given]
     advice = advise(names, sample_values(seen_by_networks(given, asked, seed=seed)), of_fullconv)
     number = len(advice.fix)
@@ -74,25 +73,23 @@ def recovered(name: str, seed: int, runs: Path) -> dict[str, Any]:
     }
 
 
-def _found(given: Samples, folder: Path, seed: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
+def _found(given: Samples, seed: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Qualities by the study, and by others, of the same probabilities of networks that have not seen the sample."""
     fold_of = np.random.default_rng(seed).permutation(len(given)) % FOLDS
-    parts = []
+    predictions = []
     for fold in range(FOLDS):
-        bundle = folder / f"fold{fold}"
-        if not (bundle / "card.json").exists():
-            net = train_small(tuple(one for one, of in zip(given, fold_of, strict=True) if of != fold), seed=100 + fold)
-            fc.save_bundle(net, bundle)
-        parts.append(Unseen(bundle, tuple(one for one, of in zip(given, fold_of, strict=True) if of == fold)))
-    regions, judge = judged(parts, trust_of(parts, given[0].label_space))
+        head = train_small([one for one, of in zip(given, fold_of, strict=True) if of != fold], seed=100 + fold)
+        asked = [one for one, of in zip(given, fold_of, strict=True) if of == fold]
+        predictions += [(one.name, one.labels(), softmax(guess(head, one).numpy(), axis=0)) for one in asked]
+    looked, judge = judged(predictions, trust_of(predictions, given[0].label_space))
     others: dict[str, dict[str, float]] = {"loss": {}, "cleanlab": {}}
-    for sample, labels, probabilities in probabilities_of(parts, "others"):
+    for name, labels, probabilities in predictions:
         known = labels < len(probabilities)
         filled = np.where(known, labels, probabilities.argmax(0)).astype(np.int64)
         of_given = np.take_along_axis(probabilities, filled[None], 0)[0]
-        others["loss"][sample.name] = float(np.log(np.maximum(of_given[known], 1e-6)).mean())
-        others["cleanlab"][sample.name] = float(get_label_quality_scores(filled[None], probabilities[None], verbose=False)[0][0])
-    return {one: quality(judge.suspects(several)) for one, several in regions.items()}, others
+        others["loss"][name] = float(np.log(np.maximum(of_given[known], 1e-6)).mean())
+        others["cleanlab"][name] = float(get_label_quality_scores(filled[None], probabilities[None], verbose=False)[0][0])
+    return {name: judge.quality(one) for name, one in looked.items()}, others
 
 
 def _fixed(true: Samples, given: Samples, names: Any) -> Samples:

@@ -6,7 +6,8 @@ A case plants faults of labels (benchmarks/plant.py), trains a run of four minut
 with the probabilities of networks that have not seen the sample: whole samples, and pixels. Every way gets the same
 probabilities. cleanlab 2.9 (segmentation module) takes neither void nor photos of several sizes: whole samples it scores
 one by one, pixels of void given the class that the network sees there; pixels it ranks on tiles without void. Its
-scores of pixels are the given class's probability, as those of ranking by loss. Area under the precision-recall curve (average precision), over the samples of train and val (faults are planted in train); the share that is wrong is what a
+scores of pixels are the given class's probability, as those of ranking by loss. A pixel's score by the study is that of its
+region, with a quarter of the pixel's own odds. Area under the precision-recall curve (average precision), over the samples of train and val (faults are planted in train); the share that is wrong is what a
 random order gets. Writes benchmarks/results/suspects.json.
 """
 
@@ -25,16 +26,16 @@ from numpy.typing import NDArray
 from plant import Planted, plant
 from road import DATA
 from rows import run as run_cases
+from scipy.special import logit
 from sklearn.metrics import average_precision_score
 
 import fullconv as fc
 from fullconv.base.files import read_json, write_json
-from fullconv.data.samples import Sample
 from fullconv.road import again
 from fullconv.study.case import read_case
 from fullconv.study.disagreements import disagreements
 from fullconv.study.folds import Unseen, unseen
-from fullconv.study.suspects import Judge, quality
+from fullconv.study.suspects import Judge
 from fullconv.study.wrong_labels import judged, probabilities_of, trust_of
 
 MINUTES = 4.0
@@ -56,27 +57,27 @@ def ranked(parts: list[Unseen], truth: Planted) -> dict[str, dict[str, float]]:
     """Average precision of every way, over samples, over pixels, and over pixels of tiles without void."""
     space = parts[0].samples[0].label_space
     classes = space.size
-    trust = trust_of(parts, space)
+    trust = trust_of(probabilities_of(parts, "how sure"), space)
     thresholds = trust.thresholds()
-    regions, judge = judged(parts, trust)
+    looked, judge = judged(probabilities_of(parts, "judging"), trust)
     wrong_samples: list[bool] = []
     by_sample: dict[str, list[float]] = {"fullconv": [], "cleanlab": [], "loss": []}
     wrong_pixels: list[NDArray[np.bool_]] = []
     by_pixel: dict[str, list[NDArray[np.float32]]] = {"fullconv": [], "loss": []}
     tiles: list[Tile] = []
-    for sample, labels, probabilities in probabilities_of(parts, "ranking"):
+    for name, labels, probabilities in probabilities_of(parts, "ranking"):
         known = labels < classes
         filled = np.where(known, labels, probabilities.argmax(0)).astype(np.int64)
         of_given = np.take_along_axis(probabilities, filled[None], 0)[0]
-        wrong = truth.wrong.get(sample.name, np.zeros(labels.shape, bool))
+        wrong = truth.wrong.get(name, np.zeros(labels.shape, bool))
         wrong_samples.append(bool((wrong & known).any()))
-        by_sample["fullconv"].append(1 - quality(judge.suspects(regions[sample.name])))
+        by_sample["fullconv"].append(1 - judge.quality(looked[name]))
         by_sample["cleanlab"].append(1 - float(get_label_quality_scores(filled[None], probabilities[None], verbose=False)[0][0]))
         by_sample["loss"].append(float(-np.log(np.maximum(of_given[known], 1e-6)).mean()))
         thin = known[::EVERY, ::EVERY]
         wrong_pixels.append(wrong[::EVERY, ::EVERY][thin])
         by_pixel["loss"].append((1 - of_given)[::EVERY, ::EVERY][thin])
-        scores = _score_map(sample, labels, probabilities, thresholds, judge, of_given)
+        scores = _score_map(name, labels, probabilities, thresholds, judge, of_given)
         by_pixel["fullconv"].append(scores[::EVERY, ::EVERY][thin])
         tiles += _tiles(labels, probabilities, scores, wrong, known)
     pixels = np.concatenate(wrong_pixels)
@@ -119,13 +120,14 @@ def _on_tiles(tiles: list[Tile]) -> dict[str, float]:
     return _areas(np.stack([tile.wrong for tile in tiles]).ravel(), {way: scores.ravel() for way, scores in ways.items()}) | {"tiles": len(tiles)}
 
 
-def _score_map(sample: Sample, labels: Any, probabilities: Any, thresholds: Any, judge: Judge, of_given: Any) -> NDArray[np.float32]:
-    """(H, W): the score of a pixel's region; pixels of none come after all of them, by their probability."""
-    scores = -of_given.astype(np.float32)
-    for one, region in disagreements(sample.name, labels, probabilities, thresholds):
+def _score_map(name: str, labels: Any, probabilities: Any, thresholds: Any, judge: Judge, of_given: Any) -> NDArray[np.float32]:
+    """(H, W): the odds of a pixel's region, and a quarter of the pixel's own; pixels of no region come last."""
+    own = logit(np.clip(1 - of_given, 1e-4, 1 - 1e-4)).astype(np.float32) / 4
+    odds = np.full(labels.shape, logit(1e-4), np.float32)
+    for one, region in disagreements(name, labels, probabilities, thresholds):
         top, left, bottom, right = one.box
-        scores[top:bottom, left:right][region] = judge.scores([one])[0]
-    return scores
+        odds[top:bottom, left:right][region] = logit(np.clip(judge.scores([one])[0], 1e-4, 1 - 1e-4))
+    return odds + own
 
 
 def _areas(wrong: Any, scores: dict[str, Any]) -> dict[str, float]:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from fullconv.labels.space import LabelSpace
 from fullconv.study import disagreements as station
-from fullconv.study.disagreements import Disagreement, Trust, disagreements
+from fullconv.study.disagreements import Disagreement, Trust, disagreements, doubt
 from fullconv.study.suspects import kind_of
 
 VOID = 255
@@ -63,6 +63,7 @@ def test_a_wrong_region_is_found_with_its_kind(
     assert found.pixels == height * width
     assert found.depth == -(-min(height, width) // 2)
     assert found.margin == pytest.approx(0.85, abs=1e-6)
+    assert found.odds == pytest.approx(np.log(0.9 / 0.05), abs=0.02)
 
 
 def test_void_is_never_held_for_anything_and_a_region_ends_there() -> None:
@@ -103,6 +104,18 @@ def test_the_pixels_are_those_of_confident_learning(seed: int) -> None:
             found[top:bottom, left:right] += region
             assert set(labels[top:bottom, left:right][region]) == {one.given}
     np.testing.assert_array_equal(found, expected)
+
+
+def test_doubt_is_that_of_the_least_probable_pixels() -> None:
+    truth = scene(CAT_LEFT, DOG_RIGHT)
+    seen, few, many = sees(truth, 0.99), truth.copy(), truth.copy()
+    few[25:35, 15:25], many[:60] = DOG, CAT
+    of_truth, of_few, of_many = (doubt(labels, seen) for labels in (truth, few, many))
+    assert 0 < of_truth < 0.1
+    assert of_truth < of_few < of_many < -np.log(1e-3)
+    few[25:35, 15:25] = VOID
+    assert doubt(few, seen) == pytest.approx(of_truth, abs=1e-6)
+    assert doubt(np.full_like(truth, VOID), seen) == 0
 
 
 def trusted(parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32]]]) -> Trust:

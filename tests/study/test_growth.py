@@ -38,8 +38,8 @@ def test_curves_go_through_what_was_reached() -> None:
 def test_a_class_that_hardly_any_training_had_gets_no_curve() -> None:
     parts = nested_parts(8, seed=0)
     has = np.zeros((8, 1), bool)
-    has[parts[2][0]] = True  # in both of all, one half, one quarter
+    has[parts[4][0]] = has[parts[5][0]] = True  # in both of all, one half, two quarters
     assert fitted(parts, has, np.full((len(parts), 3, 1), 0.5)).recalls[0] is not None
     outcomes = np.full((len(parts), 3, 1), 0.5)
-    outcomes[0] = np.nan
+    outcomes[:2, RECALL] = np.nan
     assert fitted(parts, has, outcomes).recalls[0] is None

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from fullconv.study.disagreements import Disagreement
-from fullconv.study.suspects import Suspect, kind_of, learned, quality, signs_of
+from fullconv.study.suspects import Looked, all_signs, few_signs, kind_of, learned
 
 RATES = np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.0, 0.001, 0.999]])
-THIN = Disagreement("a", (0, 0, 40, 4), 0, 1, 160, margin=0.5, depth=2, of_given=0.05, of_likely=0.1)
-WHOLE = Disagreement("b", (0, 0, 40, 40), 2, 1, 1600, margin=0.8, depth=20, of_given=1.0, of_likely=0.9)
+THIN = Disagreement("a", (0, 0, 40, 4), 0, 1, 160, margin=0.5, odds=1.0, depth=2, of_given=0.05, of_likely=0.1)
+WHOLE = Disagreement("b", (0, 0, 40, 40), 2, 1, 1600, margin=0.8, odds=2.0, depth=20, of_given=1.0, of_likely=0.9)
 
 
 def several(of: Disagreement, number: int, seed: int) -> list[Disagreement]:
@@ -24,39 +24,66 @@ def several(of: Disagreement, number: int, seed: int) -> list[Disagreement]:
     ]
 
 
+def maps(*of: list[Disagreement], faults: bool = False, doubt: float = 0.5) -> list[Looked]:
+    """One label map a list of regions, all of them the fault or none."""
+    return [Looked(tuple(each), doubt, (True,) * len(each) if faults else ()) for each in of]
+
+
+def each(regions: list[Disagreement]) -> list[list[Disagreement]]:
+    return [[one] for one in regions]
+
+
 def test_what_is_like_known_faults_scores_above_what_networks_err_in() -> None:
-    judge = learned(several(THIN, 200, 0) + several(WHOLE, 3, 1), several(WHOLE, 60, 2), RATES)
+    sound = maps(*each(several(THIN, 200, 0) + several(WHOLE, 3, 1)))
+    judge = learned(sound, maps(*each(several(WHOLE, 60, 2)), faults=True), RATES)
     whole, thin = judge.scores([WHOLE, THIN])
     assert whole > 0.5
     assert thin < 0.05
 
 
 def test_what_faults_look_like_is_learned_and_not_known() -> None:
-    judge = learned(several(WHOLE, 200, 0), several(THIN, 60, 1), RATES)
+    judge = learned(maps(*each(several(WHOLE, 200, 0))), maps(*each(several(THIN, 60, 1)), faults=True), RATES)
     whole, thin = judge.scores([WHOLE, THIN])
     assert thin > whole
 
 
+def test_regions_of_a_spoiled_map_that_are_not_its_fault_teach_nothing() -> None:
+    sound = maps(*each(several(THIN, 200, 0)))
+    both = [Looked((*faulty.regions, THIN), 0.5, (True, False)) for faulty in maps(*each(several(WHOLE, 60, 2)))]
+    alone = maps(*each(several(WHOLE, 60, 2)), faults=True)
+    np.testing.assert_allclose(*(learned(sound, known, RATES).scores([WHOLE, THIN]) for known in (both, alone)))
+
+
 def test_a_score_is_the_share_of_faults_among_regions_like_it() -> None:
     """60 known faults at one in twenty weigh as much as 3 regions."""
-    judge = learned(several(WHOLE, 30, 0), several(WHOLE, 60, 0), RATES)
+    judge = learned(maps(*each(several(WHOLE, 30, 0))), maps(*each(several(WHOLE, 60, 0)), faults=True), RATES)
     assert judge.scores([WHOLE])[0] == pytest.approx(3 / 33, abs=0.03)
 
 
+def test_the_signs_that_rank_known_faults_better_are_taken() -> None:
+    """Only `odds`, which few signs leave out, tells these faults."""
+    plain, odd = several(WHOLE, 100, 0), [replace(one, odds=6.0) for one in several(WHOLE, 100, 1)]
+    judge = learned(maps(*each(plain)), maps(*each(odd), faults=True), RATES)
+    assert judge.signs is all_signs
+    assert judge.scores(odd).min() > judge.scores(plain).max()
+
+
 def test_classes_that_are_often_held_for_each_other_speak_less_for_a_fault() -> None:
-    often, seldom = signs_of([replace(WHOLE, given=0, likely=1), replace(WHOLE, given=0, likely=2)], RATES)
+    often, seldom = few_signs([replace(WHOLE, given=0, likely=1), replace(WHOLE, given=0, likely=2)], RATES)
     assert seldom[3] > often[3]
     np.testing.assert_array_equal(np.delete(seldom, 3), np.delete(often, 3))
 
 
 @pytest.mark.parametrize(("real", "known"), [([], [WHOLE]), ([THIN, WHOLE], []), ([], [])])
 def test_without_anything_to_learn_from_the_margin_ranks(real: list[Disagreement], known: list[Disagreement]) -> None:
-    whole, thin = learned(real, known, RATES).scores([WHOLE, THIN])
+    judge = learned(maps(*each(real)), maps(*each(known), faults=True), RATES)
+    whole, thin = judge.scores([WHOLE, THIN])
     assert 0 < thin < whole < 1
+    assert 0 < judge.quality(Looked((WHOLE,), 0.5)) < 1
 
 
 def test_a_sample_has_its_likeliest_errors_first_and_not_too_many() -> None:
-    judge = learned(several(THIN, 200, 0), several(WHOLE, 60, 2), RATES)
+    judge = learned(maps(*each(several(THIN, 200, 0))), maps(*each(several(WHOLE, 60, 2)), faults=True), RATES)
     found = judge.suspects([*several(THIN, 40, 3), WHOLE])
     assert len(found) == 30
     assert (found[0].box, found[0].kind) == (WHOLE.box, "swapped")
@@ -64,11 +91,18 @@ def test_a_sample_has_its_likeliest_errors_first_and_not_too_many() -> None:
     assert judge.suspects([]) == []
 
 
-def test_a_sample_s_quality_falls_with_each_suspect() -> None:
-    one = Suspect("a", (0, 0, 5, 5), "missing", 0, 1, 25, 0.4)
-    assert quality([]) == 1
-    assert quality([one]) == pytest.approx(0.6)
-    assert quality([one, one]) == pytest.approx(0.36)
+def test_a_label_map_s_quality_falls_with_its_worst_region_with_each_region_and_with_doubt() -> None:
+    rng = np.random.default_rng(0)
+    sound = [Looked((one,), float(rng.uniform(0, 1))) for one in several(THIN, 200, 0)]
+    spoiled = [Looked((one,), float(rng.uniform(1, 3)), (True,)) for one in several(WHOLE, 60, 2)]
+    judge = learned(sound, spoiled, RATES)
+    clean, thin, two, whole = (
+        judge.quality(Looked(regions, 0.5)) for regions in ((), (THIN,), (THIN, THIN), (THIN, WHOLE))
+    )
+    assert 1 >= clean > thin > two > whole > 0
+    assert judge.quality(Looked((THIN,), 2.0)) < thin
+    assert thin > 0.9
+    assert judge.quality(spoiled[0]) < 0.5
 
 
 @pytest.mark.parametrize(

@@ -6,41 +6,99 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.metrics import jaccard_score, precision_score, recall_score
 
 import fullconv as fc
 from fullconv.data.scenes import write_scenes
-from fullconv.predict.photo import predict_photo
 from fullconv.study import check as station
+from fullconv.study import small as station_small
 from fullconv.study.check import agreement, foretold, halves_of, retrained
-from fullconv.study.small import LONGEST, mean_iou, measured, pixels_by_guess, shrink_samples, train_small
+from fullconv.study.small import (
+    LONGEST,
+    MODEL,
+    Small,
+    guess,
+    mean_iou,
+    measured,
+    pixels_by_guess,
+    shrink_samples,
+    train_small,
+)
 from fullconv.study.value import advise, cells_of, sample_values, seen_by_networks, worth_of
 
 
 @pytest.fixture(scope="module")
-def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[fc.Sample, ...]:
+def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Small, ...]:
     root = tmp_path_factory.mktemp("small")
     write_scenes(root / "scenes", train=4, val=2)
     return shrink_samples(fc.read_samples(root / "scenes").split("all"), root / "small")
 
 
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings too short to learn anything."""
+    monkeypatch.setattr("fullconv.study.small.STEPS", 3)
+    monkeypatch.setattr("fullconv.study.small.BATCH", 2)
+
+
 def test_a_small_sample_has_the_classes_where_the_large_one_has_them(tmp_path: Path) -> None:
-    write_scenes(tmp_path / "scenes", train=3, val=1)
+    write_scenes(tmp_path / "scenes", train=3, val=1, size=(300, 420))
     given = fc.read_samples(tmp_path / "scenes").split("all")
     for large, one in zip(given, shrink_samples(given, tmp_path / "small"), strict=True):
-        photo, labels = one.read()
-        assert max(labels.shape) == min(LONGEST, max(large.size))
-        assert photo.shape[:2] == labels.shape == one.size
+        labels = one.labels()
+        assert max(labels.shape) == LONGEST
+        assert labels.shape == one.size
         again = Image.fromarray(large.read_labels()).resize(labels.shape[::-1], Image.Resampling.NEAREST)
         assert (np.array(again) == labels).mean() > 0.99
 
 
-def test_a_small_sample_is_written_once(small: tuple[fc.Sample, ...]) -> None:
-    times = [sample.photo.stat().st_mtime_ns for sample in small]
-    folder = small[0].photo.parents[2]
-    assert shrink_samples(small, folder) == small
-    assert [sample.photo.stat().st_mtime_ns for sample in small] == times
+def test_what_is_kept_is_what_the_classifier_s_maps_hold(small: tuple[Small, ...], tmp_path: Path) -> None:
+    classifier = fc.build_classifier(MODEL, classes=None, weights="embedded")
+    converted = fc.convolutionalize(classifier.network, classifier.window, norms="folded")
+    body = fc.sharp(converted, label_space=small[0].label_space, preparation=classifier.preparation).network.body
+    write_scenes(tmp_path, train=2, val=1)
+    photo, _ = fc.read_samples(tmp_path).train[0].read()  # the first of the fixture's, of 192 x 256 already
+    with torch.inference_mode():
+        expected = body.eval()(classifier.preparation.prepare(photo)[None])[-4:]
+    assert [tap.stride for tap in body.taps[-4:]] == [4, 8, 16, 32]
+    for kept, one in zip(small[0].maps(), expected, strict=True):
+        np.testing.assert_allclose(kept, one[0].numpy(), atol=2e-3, rtol=2e-3)  # half precision
+
+
+def test_a_small_sample_is_written_once(small: tuple[Small, ...], tmp_path: Path) -> None:
+    write_scenes(tmp_path / "scenes", train=2, val=1)
+    given = fc.read_samples(tmp_path / "scenes").split("all")
+    shrink_samples(given, tmp_path / "small")
+    times = {path: path.stat().st_mtime_ns for path in (tmp_path / "small").rglob("*.npy")}
+    assert len(times) == 6
+    shrink_samples(given, tmp_path / "small")
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "small").rglob("*.npy")} == times
+
+
+def test_a_photo_smaller_than_a_crop_is_extended_and_what_is_beyond_teaches_nothing(tmp_path: Path) -> None:
+    write_scenes(tmp_path / "scenes", train=2, val=1, size=(64, 96))
+    tiny = shrink_samples(fc.read_samples(tmp_path / "scenes").split("all"), tmp_path / "small")
+    maps, labels = station_small._batch(tiny[:1], np.random.default_rng(0))
+    assert [one.shape[2:] for one in maps] == [(40, 40), (20, 20), (10, 10), (5, 5)]
+    assert (labels[0, 16:] == 255).all()
+    assert (labels[0, :, 24:] == 255).all()
+    assert (labels[0, :16, :24] != 255).all()
+    assert guess(train_small(tiny, seed=0), tiny[0]).shape[1:] == (64, 96)
+
+
+def test_crops_hold_the_classes_at_the_centres_of_the_finest_cells(small: tuple[Small, ...]) -> None:
+    drawn = np.random.default_rng(0)
+    maps, labels = station_small._batch(small[:3], drawn)
+    again = np.random.default_rng(0)
+    for place, sample in enumerate(small[:3]):
+        row, column = (int(again.integers(cells - 5 + 1)) * 32 for cells in (6, 8))
+        top, left = (int(part) for part in station_small._backbone()[1][0].offset)
+        expected = sample.labels()[row + top : row + 160 : 4, column + left : column + 160 : 4]
+        np.testing.assert_array_equal(labels[place], expected)
+        finest = sample.maps()[0][:, row // 4 : row // 4 + 40, column // 4 : column // 4 + 40]
+        np.testing.assert_array_equal(maps[0][place], finest)
 
 
 def test_halves_are_halves_and_their_complements() -> None:
@@ -51,19 +109,17 @@ def test_halves_are_halves_and_their_complements() -> None:
     assert len({tuple(half) for half in halves}) == 8
 
 
-def test_the_score_layer_makes_of_a_cell_what_the_network_says_there(small: tuple[fc.Sample, ...]) -> None:
-    classifier = fc.build_classifier("embedded:efficientnet_lite0", classes=None, weights="embedded", seed=0)
-    converted = fc.convolutionalize(classifier.network, classifier.window, norms="folded")
-    net = fc.sharp(converted, label_space=small[0].label_space, preparation=classifier.preparation)
-    net.network.eval()
-    cells = cells_of(net, small[:2], seed=0, number=50)
-    score = net.network.head.score
-    weights = score.weight[:, :, 0, 0].detach().numpy()
-    bias = np.zeros(len(weights)) if score.bias is None else score.bias.detach().numpy()
-    guess = (cells.features[..., :-1] @ weights.T + bias).argmax(-1)
-    photo, _ = small[0].read()
-    seen = set(np.unique(predict_photo(net, photo).labels))
-    assert set(np.unique(guess[0])) <= seen  # interpolation makes up no class that no cell has
+@pytest.mark.usefixtures("quick")
+def test_the_score_layer_makes_of_a_cell_what_the_network_says_there(small: tuple[Small, ...]) -> None:
+    head = train_small(small, seed=0)
+    cells = cells_of(head, small[:1], seed=0, number=50)
+    assert head.score.bias is not None
+    weights, bias = head.score.weight[:, :, 0, 0].detach().numpy(), head.score.bias.detach().numpy()
+    with torch.inference_mode():
+        scores = head.cells([torch.from_numpy(one.astype(np.float32))[None] for one in small[0].maps()])[0].numpy()
+    of_cells = (cells.features[0, :, :-1] @ weights.T + bias).round(3)
+    everywhere = {tuple(one) for one in scores.reshape(len(scores), -1).T.round(3).tolist()}
+    assert sum(tuple(one) in everywhere for one in of_cells.tolist()) > 40  # but for rounding
     assert (cells.features[..., -1] == 1).all()
     assert cells.labels.max() <= cells.classes
 
@@ -134,18 +190,11 @@ def test_what_all_networks_hold_for_harmful_is_dropped_and_what_is_likely_wrong_
     assert (advice.fix, advice.drop) == (("d",), ("b",))
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings too short to learn anything."""
-    monkeypatch.setattr("fullconv.study.small.STEPS", 3)
-    monkeypatch.setattr("fullconv.study.small.BATCH", 2)
-
-
 @pytest.mark.usefixtures("quick")
-def test_a_small_network_is_trained_and_counted(small: tuple[fc.Sample, ...]) -> None:
+def test_a_small_network_is_trained_and_counted(small: tuple[Small, ...]) -> None:
     net = train_small(small[:4], seed=0)
     counts = pixels_by_guess(net, small[4:])
-    assert counts.sum() == sum((sample.read_labels() < small[0].label_space.size).sum() for sample in small[4:])
+    assert counts.sum() == sum((sample.labels() < small[0].label_space.size).sum() for sample in small[4:])
     assert mean_iou(net, small[4:]) == pytest.approx(np.nanmean(measured(counts)[2]))
     twice, other = (pixels_by_guess(train_small(small[:4], seed=seed), small[4:]) for seed in (0, 1))
     np.testing.assert_array_equal(twice, counts)
@@ -153,7 +202,7 @@ def test_a_small_network_is_trained_and_counted(small: tuple[fc.Sample, ...]) ->
 
 
 @pytest.mark.usefixtures("quick")
-def test_the_worth_of_samples_from_end_to_end(small: tuple[fc.Sample, ...], tmp_path: Path) -> None:
+def test_the_worth_of_samples_from_end_to_end(small: tuple[Small, ...], tmp_path: Path) -> None:
     values = sample_values(seen_by_networks(small[:4], small[4:], seed=0, networks=2))
     assert values.shape == (2, 4, 3, small[0].label_space.size)
     assert np.isfinite(values).all()

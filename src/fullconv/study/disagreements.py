@@ -27,6 +27,8 @@ Ints = NDArray[np.int64]
 Labels = NDArray[np.integer[Any]]
 
 _SMALLEST = 25  # pixels: smaller regions are not looked at
+_SMALL = 1e-3  # probabilities are no smaller
+_SOFTMIN = 0.1
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Disagreement:
         given, likely: class ids: of the label map, of the network.
         pixels: of the region.
         margin: mean of the likely class's probability less that of the given one.
+        odds: mean of the logarithm of the one over the other.
         depth: px from its innermost pixel to the next outside.
         of_given, of_likely: the region's share of the thing that was drawn, and of the thing that the network sees.
     """
@@ -48,6 +51,7 @@ class Disagreement:
     likely: int
     pixels: int
     margin: float
+    odds: float
     depth: float
     of_given: float
     of_likely: float
@@ -126,10 +130,24 @@ def disagreements(
     if not against.any():
         return
     given = np.where(labels < classes, labels, 0).astype(np.int64)
-    margin = most - np.take_along_axis(probabilities, given[None], 0)[0]
+    of_given = np.take_along_axis(probabilities, given[None], 0)[0]
     view = _View(labels, np.where(most > 0, likely, probabilities.argmax(0)))
     for pair, box, region in _connected(np.where(against, given * classes + likely + 1, 0)):
-        yield _measured(sample, view, box, region, margin[box][region], pair // classes, pair % classes), region
+        both = most[box][region], of_given[box][region]
+        yield _measured(sample, view, box, region, both, pair // classes, pair % classes), region
+
+
+def doubt(labels: Labels, probabilities: Floats) -> float:
+    """How improbable the classes of a label map are where they are least probable: 0, all are certain, to 6.9.
+
+    Minus the logarithm of the mean of their probabilities, weighted by exp((1 - p) / 0.1) (softmin, as Lad and Mueller
+    2023 score label maps).
+    """
+    known = labels < len(probabilities)
+    of_given = np.take_along_axis(probabilities[:, known], labels[known].astype(np.int64)[None], 0)[0]
+    weights = np.exp((1 - of_given) / _SOFTMIN)
+    softmin = float((of_given * weights).sum() / weights.sum()) if of_given.size else 1.0
+    return -float(np.log(min(softmin + _SMALL, 1.0)))
 
 
 def _connected(codes: Labels) -> Iterator[tuple[int, tuple[slice, slice], NDArray[np.bool_]]]:
@@ -150,11 +168,12 @@ def _measured(
     view: _View,
     box: tuple[slice, slice],
     region: NDArray[np.bool_],
-    margins: Floats,
+    of_likely_and_given: tuple[Floats, Floats],
     given: int,
     likely: int,
 ) -> Disagreement:
     rows, columns = box
+    most, of_given = of_likely_and_given
     down, across = np.unravel_index(int(region.argmax()), region.shape)
     pixel = (rows.start + int(down), columns.start + int(across))
     pixels = int(region.sum())
@@ -164,7 +183,8 @@ def _measured(
         given,
         likely,
         pixels,
-        margin=float(margins.mean()),
+        margin=float((most - of_given).mean()),
+        odds=float((np.log(most + _SMALL) - np.log(of_given + _SMALL)).mean()),
         depth=float(ndimage.distance_transform_edt(np.pad(region, 1)).max()),
         of_given=pixels / view.area("labels", given, pixel),
         of_likely=pixels / view.area("guess", likely, pixel),

@@ -6,22 +6,24 @@ known. Out: suspects with a kind and a score. Knows no files, no torch.
 No one weight of size against certainty is right for every set: a network that knows few classes errs in large regions,
 and classes that are alike are taken for each other with certainty. So the weights are learned on the set itself: faults
 are drawn into copies of its label maps, and a logistic regression tells the regions of these from what the networks say
-of the maps as they are.
+of the maps as they are. It has few signs to go by or more; the one that ranks the spoiled maps better is taken.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Sequence, Sized
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score
 
 from fullconv.study.disagreements import Disagreement, Labels
 
 Floats = NDArray[np.float64]
+Signs = Callable[[Sequence[Disagreement], Floats], Floats]
 
 KINDS = ("swapped", "missing", "phantom", "shifted")
 """swapped: a thing has the class of another; missing: a thing was not drawn; phantom: a thing was drawn where none is;
@@ -31,6 +33,9 @@ _MOST = 30  # suspects of one sample
 _HALF = 0.5
 _FAULTY = 0.05  # of the samples, that a score takes to have a fault
 _RAREST = 1e-4  # rates below are taken for this
+_LEAST_ODDS = -12.0  # logarithm, of a region and of a label map without any
+_MIX = np.array([0.5, 0.25, 0.25])
+_SPREAD = 1e-6
 SHOWN = 24  # suspects of which a page shows what the network sees
 
 
@@ -61,7 +66,7 @@ class WrongLabels:
 
     Args:
         suspects: regions, the likeliest errors first.
-        quality: name -> 0 to 1, see `suspects.quality`.
+        quality: name -> 0 to 1, see `Judge.quality`.
         pixels: (K, K) by given class and by most probable class: out of fold, so what it says of precision and recall
             is what the samples are worth to networks trained on the others.
         guesses: name -> (H, W) class ids that the network sees, of the samples of the first `SHOWN` suspects.
@@ -74,80 +79,131 @@ class WrongLabels:
 
 
 @dataclass(frozen=True)
-class Judge:
-    """Scores disagreements.
+class Looked:
+    """What a network says of one label map.
 
     Args:
-        rates: (K, K) the share of a given class's pixels that networks hold for each class.
-        weights: one a sign, see `signs_of`.
-        bias: of the sum.
+        regions: where it holds another class for likely.
+        doubt: see `disagreements.doubt`.
+        faults: of a label map with a known fault: whether each region is that fault; else empty.
     """
 
+    regions: tuple[Disagreement, ...]
+    doubt: float
+    faults: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Scores regions, and whole label maps.
+
+    Args:
+        signs: (regions, rates) -> (N, S) what speaks for a wrong label.
+        rates: (K, K) the share of a given class's pixels that networks hold for each class.
+        weights: (S,) of the signs.
+        bias: of their sum.
+        middle, spread: (3,) of what is known of a label map as a whole, see `_of_map`.
+        slope, offset: from the mix of these to the logarithm of the odds that the label map is wrong.
+    """
+
+    signs: Signs
     rates: Floats
     weights: Floats
     bias: float
+    middle: Floats
+    spread: Floats
+    slope: float = 1.0
+    offset: float = 0.0
 
     def scores(self, regions: Sequence[Disagreement]) -> Floats:
         """(N,) how likely each label is wrong, 0 to 1."""
-        return np.asarray(1 / (1 + np.exp(-signs_of(regions, self.rates) @ self.weights - self.bias)))
+        return np.asarray(expit(self._odds(regions)))
 
     def suspects(self, regions: Sequence[Disagreement]) -> list[Suspect]:
         """The regions of one sample, the likeliest errors first, at most 30."""
         found = [_suspect(one, float(score)) for one, score in zip(regions, self.scores(regions), strict=True)]
         return sorted(found, key=lambda one: -one.score)[:_MOST]
 
+    def quality(self, looked: Looked) -> float:
+        """0 to 1: how likely it is that nothing in a label map is wrong, if one sample in twenty has a fault."""
+        return float(expit(-self.slope * self.mixed(looked) - self.offset))
 
-def learned(as_they_are: Sequence[Disagreement], spoiled: Sequence[Disagreement], rates: Floats) -> Judge:
-    """The judge that tells regions of known faults from those of the samples as they are.
+    def mixed(self, looked: Looked) -> float:
+        """What ranks label maps: half by their worst region, a quarter by all regions, a quarter by doubt."""
+        return float((self._of_map(looked) - self.middle) / self.spread @ _MIX)
+
+    def _odds(self, regions: Sequence[Disagreement]) -> Floats:
+        return self.signs(regions, self.rates) @ self.weights + self.bias
+
+    def _of_map(self, looked: Looked) -> Floats:
+        odds = np.maximum(self._odds(looked.regions), _LEAST_ODDS)
+        any_wrong = float(np.log1p(np.exp(odds)).sum())  # minus the logarithm of none
+        return np.array([odds.max(initial=_LEAST_ODDS), np.log(any_wrong + _RAREST), looked.doubt])
+
+
+def learned(as_they_are: Sequence[Looked], spoiled: Sequence[Looked], rates: Floats) -> Judge:
+    """The judge that best tells label maps with known faults from those of the samples as they are.
 
     Args:
         as_they_are: all of the samples, most of which have no fault.
-        spoiled: those regions of samples with one fault each that are the fault.
+        spoiled: label maps with one fault each.
         rates: (K, K), see `Judge`.
     """
-    if not as_they_are or not spoiled:  # nothing to learn from: by the margin
-        return Judge(rates, np.eye(_SIGNS)[0] * 4, -4.0)
-    signs = np.concatenate([signs_of(as_they_are, rates), signs_of(spoiled, rates)])
-    faults = np.repeat([False, True], [len(as_they_are), len(spoiled)])
-    middle, spread = signs.mean(0), signs.std(0) + 1e-6
-    fit = LogisticRegression(max_iter=1000).fit(
-        (signs - middle) / spread, faults, sample_weight=np.where(faults, _FAULTY, 1.0)
-    )
-    weights = fit.coef_[0] / spread
-    return Judge(rates, weights, float(fit.intercept_[0] - middle @ weights))
+    judges = [_fitted(as_they_are, spoiled, rates, signs) for signs in (few_signs, all_signs)]
+    return max(judges, key=lambda judge: _told(judge, as_they_are, spoiled))
 
 
-_SIGNS = 7
+def _told(judge: Judge, as_they_are: Sequence[Looked], spoiled: Sequence[Looked]) -> float:
+    """Average precision of ranking spoiled label maps first, were they one in twenty."""
+    if not as_they_are or not spoiled:
+        return 0.0
+    mixed = [judge.mixed(one) for one in (*as_they_are, *spoiled)]
+    faulty, weights = _weighed(as_they_are, spoiled)
+    return float(average_precision_score(faulty, mixed, sample_weight=weights))
 
 
-def signs_of(regions: Sequence[Disagreement], rates: Floats) -> Floats:
-    """(N, 7) what speaks for a wrong label.
-
-    Margin, depth, size, how seldom the one class is held for the other, and how well the region is a whole thing: of
-    the label map, of what the network sees, of both.
-    """
-    rows: list[tuple[Any, ...]] = [
-        (one.margin, one.depth, one.pixels, rates[one.given, one.likely], one.of_given, one.of_likely)
-        for one in regions
-    ]
-    margin, depth, pixels, rate, of_given, of_likely = np.array(rows, float).reshape(-1, 6).T
-    return np.stack(
-        [
-            margin,
-            np.log1p(depth),
-            np.log(pixels),
-            -np.log(rate + _RAREST),
-            of_given,
-            of_likely,
-            of_given * of_likely,
-        ],
-        1,
-    )
+def _fitted(as_they_are: Sequence[Looked], spoiled: Sequence[Looked], rates: Floats, signs: Signs) -> Judge:
+    sound = [region for one in as_they_are for region in one.regions]
+    faults = [region for one in spoiled for region, fault in zip(one.regions, one.faults, strict=True) if fault]
+    if not sound or not faults:  # nothing to learn from: by the margin
+        weights = np.zeros(signs(sound, rates).shape[1])
+        weights[0] = 4.0
+        return Judge(signs, rates, weights, -4.0, np.zeros(3), np.ones(3))
+    weights, bias = _regression(signs(sound, rates), signs(faults, rates))
+    judge = Judge(signs, rates, weights, bias, np.zeros(3), np.ones(3))
+    of_maps = np.array([judge._of_map(one) for one in as_they_are])
+    judge = replace(judge, middle=of_maps.mean(0), spread=of_maps.std(0) + _SPREAD)
+    mixed = [np.array([[judge.mixed(one)] for one in several]) for several in (as_they_are, spoiled)]
+    slope, offset = _regression(*mixed)
+    return replace(judge, slope=float(slope[0]), offset=offset)
 
 
-def quality(suspects: Sequence[Suspect]) -> float:
-    """0 to 1: how likely it is that no region of a sample is wrong."""
-    return float(np.prod([1 - one.score for one in suspects]))
+def _regression(sound: Floats, faulty: Floats) -> tuple[Floats, float]:
+    """Weights and bias of the logarithm of the odds for a fault, were one in twenty faulty."""
+    rows = np.concatenate([sound, faulty])
+    middle, spread = rows.mean(0), rows.std(0) + _SPREAD
+    faults, weights = _weighed(sound, faulty)
+    fit = LogisticRegression(max_iter=1000).fit((rows - middle) / spread, faults, sample_weight=weights)
+    found = fit.coef_[0] / spread
+    return found, float(fit.intercept_[0] - middle @ found)
+
+
+def _weighed(sound: Sized, faulty: Sized) -> tuple[NDArray[np.bool_], Floats]:
+    faults = np.repeat([False, True], [len(sound), len(faulty)])
+    return faults, np.where(faults, _FAULTY, 1.0)
+
+
+def few_signs(regions: Sequence[Disagreement], rates: Floats) -> Floats:
+    """(N, 4) what speaks for a wrong label: margin, depth, size, how seldom the one class is held for the other."""
+    rows = [(one.margin, one.depth, one.pixels, rates[one.given, one.likely]) for one in regions]
+    margin, depth, pixels, rate = np.array(rows, float).reshape(-1, 4).T
+    return np.stack([margin, np.log1p(depth), np.log(pixels), -np.log(rate + _RAREST)], 1)
+
+
+def all_signs(regions: Sequence[Disagreement], rates: Floats) -> Floats:
+    """(N, 8) also the odds, and how well the region is a whole thing: of the label map, of what is seen, of both."""
+    rows = [(one.odds, one.of_given, one.of_likely, one.of_given * one.of_likely) for one in regions]
+    return np.concatenate([few_signs(regions, rates), np.array(rows, float).reshape(-1, 4)], 1)
 
 
 def _suspect(one: Disagreement, score: float) -> Suspect:
