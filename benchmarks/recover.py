@@ -23,16 +23,15 @@ from cleanlab.segmentation.rank import get_label_quality_scores
 from plant import plant
 from road import DATA
 from rows import run as run_cases
-from scipy.special import softmax
-from value import CLASSES
+from suspects import CLASSES, small_predictions
 
 import fullconv as fc
-from fullconv.study.small import Small, guess, mean_iou, shrink_samples, train_small
+from fullconv.study.small import Small, mean_iou, shrink_samples, train_small
 from fullconv.study.value import advise, sample_values, seen_by_networks
 from fullconv.study.wrong_labels import judged, trust_of
 
 SHARES = {"swapped": 0.09, "shifted": 0.08, "missing": 0.08}  # of train
-FOLDS, TRAININGS = 3, 2
+TRAININGS = 2
 Samples = Sequence[Small]
 
 
@@ -75,12 +74,7 @@ def recovered(name: str, seed: int, runs: Path) -> dict[str, Any]:
 
 def _found(given: Samples, seed: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
     """Qualities by the study, and by others, of the same probabilities of networks that have not seen the sample."""
-    fold_of = np.random.default_rng(seed).permutation(len(given)) % FOLDS
-    predictions = []
-    for fold in range(FOLDS):
-        head = train_small([one for one, of in zip(given, fold_of, strict=True) if of != fold], seed=100 + fold)
-        asked = [one for one, of in zip(given, fold_of, strict=True) if of == fold]
-        predictions += [(one.name, one.labels(), softmax(guess(head, one).numpy(), axis=0)) for one in asked]
+    predictions = small_predictions(given, seed)
     looked, judge = judged(predictions, trust_of(predictions, given[0].label_space))
     others: dict[str, dict[str, float]] = {"loss": {}, "cleanlab": {}}
     for name, labels, probabilities in predictions:

@@ -1,9 +1,10 @@
 """Wrong labels planted in real samples: does a study rank them first? Beside cleanlab, and beside ranking by loss.
 
-python benchmarks/suspects.py RUNS [CASE ...]      e.g. "voc-animals 0"; none: all. Trains into RUNS (resumable).
+python benchmarks/suspects.py RUNS [CASE ...]      e.g. "voc-animals 0", "camvid 1 small"; none: all. Trains into RUNS.
 
-A case plants faults of labels (benchmarks/plant.py), trains a run of four minutes and the study's networks, and ranks
-with the probabilities of networks that have not seen the sample: whole samples, and pixels. Every way gets the same
+A case plants faults of labels (benchmarks/plant.py), trains a run of four minutes and the study's networks, or small
+networks (study/small.py) in their place, and ranks with the probabilities of networks that have not seen the sample:
+whole samples, and pixels. Every way gets the same
 probabilities. cleanlab 2.9 (segmentation module) takes neither void nor photos of several sizes: whole samples it scores
 one by one, pixels of void given the class that the network sees there; pixels it ranks on tiles without void. Its
 scores of pixels are the given class's probability, as those of ranking by loss. A pixel's score by the study is that of its
@@ -14,6 +15,7 @@ random order gets. Writes benchmarks/results/suspects.json.
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,17 +28,19 @@ from numpy.typing import NDArray
 from plant import Planted, plant
 from road import DATA
 from rows import run as run_cases
-from scipy.special import logit
+from scipy.special import logit, softmax
 from sklearn.metrics import average_precision_score
 
 import fullconv as fc
 from fullconv.base.files import read_json, write_json
+from fullconv.labels.maps import nearest
 from fullconv.road import again
 from fullconv.study.case import read_case
 from fullconv.study.disagreements import disagreements
-from fullconv.study.folds import Unseen, unseen
+from fullconv.study.folds import FOLDS, Unseen, unseen
+from fullconv.study.small import Small, guess, shrink_samples, train_small
 from fullconv.study.suspects import Judge
-from fullconv.study.wrong_labels import judged, probabilities_of, trust_of
+from fullconv.study.wrong_labels import Prediction, judged, probabilities_of, trust_of
 
 MINUTES = 4.0
 SHARES = {"swapped": 0.02, "shifted": 0.02, "missing": 0.02}  # of train
@@ -46,26 +50,49 @@ CLASSES = {"voc-animals": ("background", "cat", "cow", "dog", "horse", "person",
 
 
 def planted(name: str, seed: int, runs: Path) -> dict[str, Any]:
+    """By the study's own networks: runs of some minutes, each without a third of train."""
     folder = runs / f"suspects-{name}-{seed}"
     truth = _planted(DATA / name, folder, seed, CLASSES[name])
     parts = _parts(folder, CLASSES[name])
-    spoiled = {kind: len(names) for kind, names in truth.samples.items()}
-    return {"set": name, "seed": seed, "minutes": MINUTES, "planted": spoiled, **ranked(parts, truth)}
-
-
-def ranked(parts: list[Unseen], truth: Planted) -> dict[str, dict[str, float]]:
-    """Average precision of every way, over samples, over pixels, and over pixels of tiles without void."""
     space = parts[0].samples[0].label_space
+    return {"set": name, "seed": seed, "minutes": MINUTES, **ranked(lambda: probabilities_of(parts, "asking"), space, truth)}
+
+
+def planted_small(name: str, seed: int, runs: Path) -> dict[str, Any]:
+    """By small networks, in seconds each; on small photos, over the samples of train alone."""
+    folder = runs / f"suspects-{name}-{seed}"
+    truth = _planted(DATA / name, folder, seed, CLASSES[name])
+    samples = fc.read_samples(folder / "data", classes=CLASSES[name] or None).train
+    given = shrink_samples(samples, folder / "small")
+    sizes = {one.name: one.size for one in given}
+    wrong = {name: nearest(mask, sizes[name]) for name, mask in truth.wrong.items()}
+    predictions = small_predictions(given, seed)
+    return {"set": name, "seed": seed, **ranked(lambda: iter(predictions), given[0].label_space, Planted(truth.root, truth.samples, wrong))}
+
+
+def small_predictions(given: Sequence[Small], seed: int) -> list[Prediction]:
+    """Small samples, each with the probabilities of a small network that was trained without its third."""
+    fold_of = np.random.default_rng(seed).permutation(len(given)) % FOLDS
+    predictions: list[Prediction] = []
+    for fold in range(FOLDS):
+        head = train_small([one for one, of in zip(given, fold_of, strict=True) if of != fold], seed=100 + fold)
+        asked = [one for one, of in zip(given, fold_of, strict=True) if of == fold]
+        predictions += [(one.name, one.labels(), softmax(guess(head, one).numpy(), axis=0)) for one in asked]
+    return predictions
+
+
+def ranked(predictions: Callable[[], Iterable[Prediction]], space: fc.LabelSpace, truth: Planted) -> dict[str, Any]:
+    """Average precision of every way, over samples, over pixels, and over pixels of tiles without void."""
     classes = space.size
-    trust = trust_of(probabilities_of(parts, "how sure"), space)
+    trust = trust_of(predictions(), space)
     thresholds = trust.thresholds()
-    looked, judge = judged(probabilities_of(parts, "judging"), trust)
+    looked, judge = judged(predictions(), trust)
     wrong_samples: list[bool] = []
     by_sample: dict[str, list[float]] = {"fullconv": [], "cleanlab": [], "loss": []}
     wrong_pixels: list[NDArray[np.bool_]] = []
     by_pixel: dict[str, list[NDArray[np.float32]]] = {"fullconv": [], "loss": []}
     tiles: list[Tile] = []
-    for name, labels, probabilities in probabilities_of(parts, "ranking"):
+    for name, labels, probabilities in predictions():
         known = labels < classes
         filled = np.where(known, labels, probabilities.argmax(0)).astype(np.int64)
         of_given = np.take_along_axis(probabilities, filled[None], 0)[0]
@@ -82,6 +109,7 @@ def ranked(parts: list[Unseen], truth: Planted) -> dict[str, dict[str, float]]:
         tiles += _tiles(labels, probabilities, scores, wrong, known)
     pixels = np.concatenate(wrong_pixels)
     return {
+        "planted": {kind: len(names) for kind, names in truth.samples.items()},
         "samples": _areas(wrong_samples, by_sample),
         "pixels": _areas(pixels, {way: np.concatenate(scores) for way, scores in by_pixel.items()}),
         "tiles": _on_tiles(tiles),
@@ -154,7 +182,8 @@ def _parts(folder: Path, classes: tuple[str, ...]) -> list[Unseen]:
 
 
 def main(runs: Path, asked: list[str]) -> None:
-    cases = {f"{name} {seed}": partial(planted, name, seed, runs) for name in CLASSES for seed in (0, 1)}
+    cases = {f"{name} {seed} small": partial(planted_small, name, seed, runs) for name in CLASSES for seed in (0, 1, 2)}
+    cases |= {f"{name} {seed}": partial(planted, name, seed, runs) for name in CLASSES for seed in (0, 1)}
     run_cases("suspects", cases, asked)
 
 
