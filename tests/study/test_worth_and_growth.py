@@ -1,0 +1,66 @@
+"""`fullconv study --value --curve` from end to end: what is asked is answered, kept, and said."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from fullconv.cli import main
+from fullconv.data.scenes import write_scenes
+from fullconv.study import value
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings too short to learn anything, and few of them."""
+    monkeypatch.setattr("fullconv.study.small.STEPS", 2)
+    monkeypatch.setattr("fullconv.study.small.BATCH", 2)
+    monkeypatch.setattr(value, "worth_of", partial(value.worth_of, pairs=1))
+
+
+def command(*words: object) -> int:
+    with pytest.raises(SystemExit) as ended:
+        main(["study", *map(str, words)])
+    return int(str(ended.value.code))
+
+
+def test_what_samples_are_worth_and_what_more_would_bring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes = write_scenes(tmp_path / "scenes", train=9, val=3, size=(64, 96))
+    asked = [scenes, "--value", "--curve", "--out", tmp_path / "study"]
+    assert command(*asked) == 0
+    printed = capsys.readouterr().out
+    assert "Samples of train: keep" in printed
+    assert "18 samples: mean IoU" in printed
+    document = json.loads((tmp_path / "study" / "study.json").read_text())
+    assert len(document["sample_value"]) == 9 * len(document["classes"])
+    advice = document["advice"]
+    assert advice["keep"] + len(advice["fix"]) + len(advice["drop"]) == 9
+    assert len(document["learning_curve"]["parts"]) == 8
+    page = (tmp_path / "study" / "study.html").read_text()
+    assert 'id="value"' in page
+    assert 'id="curve"' in page
+    kept = list((tmp_path / "study" / "small").rglob("*.jsonl"))
+    assert sorted(path.name for path in kept) == ["halves.jsonl", "parts.jsonl"]
+    before = [path.stat().st_mtime_ns for path in kept]
+    assert command(*asked, "--json") == 0
+    assert json.loads(capsys.readouterr().out) == document
+    assert [path.stat().st_mtime_ns for path in kept] == before, "no half and no part is trained twice"
+
+
+def test_other_label_maps_are_asked_anew(tmp_path: Path) -> None:
+    scenes = write_scenes(tmp_path / "scenes", train=9, val=3, size=(64, 96))
+    asked = [scenes, "--curve", "--out", tmp_path / "study"]
+    assert command(*asked) == 0
+    masks = sorted((scenes / "masks/train").iterdir())
+    masks[0].write_bytes(masks[1].read_bytes())
+    assert command(*asked) == 0
+    assert len(list((tmp_path / "study" / "small").iterdir())) == 2
+
+
+def test_too_few_samples_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scenes = write_scenes(tmp_path / "scenes", train=4, val=2, size=(64, 96))
+    assert command(scenes, "--value", "--out", tmp_path / "study") == 2
+    assert "at least 8 samples of train" in capsys.readouterr().err
