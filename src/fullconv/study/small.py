@@ -195,26 +195,23 @@ def _batch(samples: Sequence[Small], draw: np.random.Generator) -> tuple[list[Te
     """Crops of maps, and the classes at the centres of the finest map's cells."""
     taps = _backbone()[1]
     top, left = (int(part) for part in taps[0].offset)
-    maps: list[list[Tensor]] = []
-    labels = []
+    maps, labels = [], []
     for sample in samples:
         height, width = _extended(sample.size)
         row, column = (int(draw.integers(side // _CELL - _CROP + 1)) * _CELL for side in (height, width))
-        maps.append(
-            [
-                _tensor(
-                    one[:, row // tap.stride :, column // tap.stride :][
-                        :, : (side := _CROP * _CELL // tap.stride), :side
-                    ]
-                )
-                for one, tap in zip(sample.maps(), taps, strict=True)
-            ]
-        )
+        strides = [tap.stride for tap in taps]
+        maps.append([_tensor(_cropped(one, row, column, by)) for one, by in zip(sample.maps(), strides, strict=True)])
         whole = np.full((height, width), sample.label_space.void, np.int64)
         whole[: sample.size[0], : sample.size[1]] = sample.labels()
-        crop = whole[row : row + _CROP * _CELL, column : column + _CROP * _CELL]
-        labels.append(torch.from_numpy(crop[top :: taps[0].stride, left :: taps[0].stride].copy()))
+        crop = _cropped(whole, row, column, 1)
+        labels.append(torch.from_numpy(crop[top :: strides[0], left :: strides[0]].copy()))
     return [torch.stack(several) for several in zip(*maps, strict=True)], torch.stack(labels)
+
+
+def _cropped(of: NDArray[Any], row: int, column: int, stride: int) -> NDArray[Any]:
+    """The crop whose corner is this pixel, of an array whose last two sides are cells of so many pixels."""
+    side = _CROP * _CELL // stride
+    return of[..., row // stride :, column // stride :][..., :side, :side]
 
 
 def _tensor(maps: NDArray[np.float16]) -> Tensor:
