@@ -139,8 +139,10 @@ def test_values_and_curves_are_shown_with_their_check_and_their_band(tmp_path: P
 def test_a_band_lies_about_its_curve() -> None:
     band = band_chart([(50, 0.4, 0.3, 0.5), (100, 0.6, 0.5, 0.7)], [(50, 0.41)])
     assert band.middle == f"M{LEFT + (WIDTH - LEFT - RIGHT) / 2:g} 88L{WIDTH - RIGHT} 49"  # 0.4 and 0.6 of 0.75
-    assert band.band.count("L") == 3
-    assert band.band.endswith("Z")
+    middle, last = f"{LEFT + (WIDTH - LEFT - RIGHT) / 2:g}", f"{WIDTH - RIGHT}"
+    assert (
+        band.band == f"M{middle} 107.5L{last} 68.5L{last} 29.5L{middle} 68.5Z"
+    )  # along the low end, back along the high
     assert band.y_ticks[0] == (HEIGHT - BOTTOM, "0")
     assert [label for _, label in band.x_ticks][-1] == "100"
 

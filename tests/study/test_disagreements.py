@@ -112,7 +112,7 @@ def test_doubt_is_that_of_the_least_probable_pixels() -> None:
     few[25:35, 15:25], many[:60] = DOG, CAT
     of_truth, of_few, of_many = (doubt(labels, seen) for labels in (truth, few, many))
     assert 0 < of_truth < 0.1
-    assert of_truth < of_few < of_many < -np.log(1e-3)
+    assert 2 < of_few < of_many < -np.log(1e-3), "a hundredth of the pixels"
     few[25:35, 15:25] = VOID
     assert doubt(few, seen) == pytest.approx(of_truth, abs=1e-6)
     assert doubt(np.full_like(truth, VOID), seen) == 0

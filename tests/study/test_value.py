@@ -183,7 +183,7 @@ def test_what_all_networks_hold_for_harmful_is_dropped_and_what_is_likely_wrong_
     values = np.zeros((4, 5, 3, 2))
     values[:, 0, 2] = 0.1  # helps
     values[:, 1, 2] = -0.1  # harms
-    values[:, 2, 2] = np.array([-0.1, 0.1, -0.1, 0.1])[:, None]  # networks disagree
+    values[:, 2, 2] = np.array([-0.3, 0.1, -0.3, 0.1])[:, None]  # networks disagree
     values[:, 3, 2] = -0.1  # harms, and is likely wrong
     values[:, 4, 1] = -0.1  # lowers a precision, and the IoU not
     advice = advise(tuple("abcde"), values, {"d": 0.2, "a": 0.9})

@@ -55,6 +55,19 @@ def test_a_planted_error_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert found.guesses[first.sample].shape == (HEIGHT, WIDTH)
 
 
+def test_of_a_spoiled_map_only_the_regions_of_the_fault_are_faults(monkeypatch: pytest.MonkeyPatch) -> None:
+    space = fc.LabelSpace(("ground", "cat", "dog"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)), ((0,), (1,), (2,)))
+    truth = np.zeros((60, 80), np.uint8)
+    sees, drawn = truth.copy(), truth.copy()
+    sees[5:20, 5:20] = 1  # an error of the network's own
+    drawn[30:50, 40:60] = 2
+    monkeypatch.setattr(station, "spoil", lambda *_: drawn)
+    probabilities = np.where(sees == np.arange(3)[:, None, None], 0.9, 0.05).astype(np.float32)
+    (looked,) = station._with_fault("a", truth, truth, probabilities, np.full(3, 0.5, np.float32), space)
+    boxes = [one.box for one in looked.regions]
+    assert dict(zip(boxes, looked.faults, strict=True)) == {(5, 5, 20, 20): False, (30, 40, 50, 60): True}
+
+
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     root = tmp_path_factory.mktemp("scenes")
