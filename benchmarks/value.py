@@ -34,16 +34,16 @@ from trak.projectors import NoOpProjector
 
 import fullconv as fc
 from fullconv.study.check import agreement, foretold, halves_of, retrained
-from fullconv.study.refit import MEASURES, Cells, Floats, refit
+from fullconv.study.refit import MEASURES, Cells, Floats
 from fullconv.study.small import Small, guess, shrink_samples, train_small
-from fullconv.study.value import sample_values, seen_by_networks
+from fullconv.study.value import Seen, sample_values, seen_by_networks
 
 CLASSES = {"voc-animals": ("background", "cat", "cow", "dog", "horse", "person", "sheep"), "camvid": ()}
 PAIRS = 24
 FOLDS = 3
 TRAK_CELLS, TRAK_TARGETS = 50, 20  # of a sample: a score a pair is kept
 Samples = tuple[Small, ...]
-Seen = Sequence[tuple[Cells, Cells]]
+Networks = Sequence[Seen]
 
 
 def worth(name: str, runs: Path) -> dict[str, Any]:
@@ -70,28 +70,28 @@ def judged(values: Floats, halves: Any, outcomes: Floats) -> dict[str, Any]:
     return {what: asdict(agreement(values[:, at], halves, outcomes[:, :, at])) for at, what in enumerate(MEASURES)}
 
 
-def _random(train: Samples, val: Samples, seen: Seen) -> Floats:
+def _random(train: Samples, val: Samples, seen: Networks) -> Floats:
     return np.random.default_rng(1).normal(size=(len(train), len(MEASURES), train[0].label_space.size))
 
 
-def _pixels(train: Samples, val: Samples, seen: Seen) -> Floats:
+def _pixels(train: Samples, val: Samples, seen: Networks) -> Floats:
     """A sample is worth to a class the pixels that it has of it."""
     space = train[0].label_space
     pixels = [np.bincount(sample.labels().ravel(), minlength=space.void + 1)[: space.size] for sample in train]
     return np.repeat(np.array(pixels, np.float64)[:, None], len(MEASURES), 1)
 
 
-def _loss(train: Samples, val: Samples, seen: Seen) -> Floats:
+def _loss(train: Samples, val: Samples, seen: Networks) -> Floats:
     """The higher its loss, the less a sample is worth, to all classes alike."""
     losses = []
-    for cells, _ in seen:
-        features, truth, sample = cells.counted()
-        of_given = (softmax(features @ refit(cells), axis=1) * truth).sum(1)
+    for one in seen:
+        features, truth, sample = one.train.counted()
+        of_given = (softmax(features @ one.weights, axis=1) * truth).sum(1)
         losses.append(np.bincount(sample, -np.log(of_given), len(train)) / np.maximum(np.bincount(sample, minlength=len(train)), 1))
     return _alike(-np.mean(losses, 0), train)
 
 
-def _cleanlab(train: Samples, val: Samples, seen: Seen) -> Floats:
+def _cleanlab(train: Samples, val: Samples, seen: Networks) -> Floats:
     """The better cleanlab's segmentation module finds a sample's labels, by networks that have not seen it, the more it is worth."""
     fold_of = np.random.default_rng(0).permutation(len(train)) % FOLDS
     scores = np.zeros(len(train))
@@ -108,16 +108,16 @@ def _alike(values: Any, train: Samples) -> Floats:
     return np.broadcast_to(values[:, None, None], (len(train), len(MEASURES), train[0].label_space.size))
 
 
-def _trak(train: Samples, val: Samples, seen: Seen) -> Floats:
+def _trak(train: Samples, val: Samples, seen: Networks) -> Floats:
     """traker 0.3 on the last layer: cells are its examples; a sample's worth to a class is the sum over both's cells."""
-    return np.mean([_trak_of(*cells) for cells in seen], 0)
+    return np.mean([_trak_of(one.train, one.val, one.weights) for one in seen], 0)
 
 
-def _trak_of(train: Cells, val: Cells) -> Floats:
+def _trak_of(train: Cells, val: Cells, fitted: Floats) -> Floats:
     few = Cells(train.features[:, :TRAK_CELLS], train.labels[:, :TRAK_CELLS], train.classes)
     targets = Cells(val.features[:, :TRAK_TARGETS], val.labels[:, :TRAK_TARGETS], val.classes)
     layer = torch.nn.Linear(train.features.shape[2], train.classes, bias=False)
-    weights = {"weight": torch.from_numpy(refit(train).T.astype(np.float32).copy())}
+    weights = {"weight": torch.from_numpy(fitted.T.astype(np.float32).copy())}
     (features, truth, sample), (of_val, true_of_val, _) = few.counted(), targets.counted()
     with tempfile.TemporaryDirectory() as folder:
         how: dict[str, Any] = {"projector": NoOpProjector(device="cpu"), "use_half_precision": False, "lambda_reg": 1e-6, "logging_level": 40}
@@ -141,11 +141,11 @@ def _batches(features: Floats, truth: Floats) -> Iterator[tuple[torch.Tensor, to
         yield torch.from_numpy(features[part].astype(np.float32)), torch.from_numpy(truth[part].argmax(1))
 
 
-def _last_layer(train: Samples, val: Samples, seen: Seen) -> Floats:
+def _last_layer(train: Samples, val: Samples, seen: Networks) -> Floats:
     return sample_values(seen).mean(0)
 
 
-ESTIMATES: dict[str, Callable[[Samples, Samples, Seen], Floats]] = {
+ESTIMATES: dict[str, Callable[[Samples, Samples, Networks], Floats]] = {
     "random": _random,
     "pixels of the class": _pixels,
     "loss": _loss,

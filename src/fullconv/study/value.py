@@ -7,11 +7,12 @@ trained on all of train (`refit`); what to do with each sample; how well trainin
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.stats import ttest_ind
 
 from fullconv.base.progress import progress
@@ -22,29 +23,43 @@ from fullconv.study.refit import MEASURES, Cells, Floats, effects, refit
 from fullconv.study.small import Small, guess, mean_iou, train_small
 
 NETWORKS = 4  # whose last layers are asked
-CELLS = 200  # of a sample, in random places
+CELLS = 600  # of a sample, in random places
 GAIN_TRAININGS = 3  # of train as it is, and as many of train without what the advice names
 _DOUBTFUL = 0.5  # quality below which a label map is to be fixed
 _DEVIATIONS = 3.0  # of the mean over networks, by which a sample must do harm to be dropped
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a network's last layer sees of train and of val, and the weights that fit train best."""
+
+    train: Cells
+    val: Cells
+    weights: Floats
+
+    def of_val(self, samples: NDArray[np.bool_]) -> Seen:
+        """The same of some samples of val: (S,) whether to keep each."""
+        return replace(self, val=self.val.of(samples))
+
+
 def seen_by_networks(
     train: Sequence[Small], val: Sequence[Small], *, seed: int, networks: int = NETWORKS
-) -> list[tuple[Cells, Cells]]:
-    """What the last layers of some networks, trained on all of train, see of train and of val.
+) -> list[Seen]:
+    """What the last layers of some networks, trained on all of train, see.
 
     Raises: TrainingError.
     """
     seen = []
     for number in progress(range(networks), what="what samples are worth", total=networks):
-        net = train_small(train, seed=seed + number)
-        seen.append((cells_of(net, train, seed=seed), cells_of(net, val, seed=seed)))
+        head = train_small(train, seed=seed + number)
+        of_train = cells_of(head, train, seed=seed)
+        seen.append(Seen(of_train, cells_of(head, val, seed=seed), refit(of_train)))
     return seen
 
 
-def sample_values(seen: Sequence[tuple[Cells, Cells]]) -> Floats:
+def sample_values(seen: Sequence[Seen]) -> Floats:
     """(networks, S, 3, K): what a sample of train adds to recall, precision and IoU of each class on val."""
-    return np.stack([effects(train, val, refit(train)) for train, val in seen])
+    return np.stack([effects(one.train, one.val, one.weights) for one in seen])
 
 
 def cells_of(head: SharpHead, samples: Sequence[Small], *, seed: int, number: int = CELLS) -> Cells:
@@ -129,7 +144,7 @@ def worth_of(
     outcomes = retrained(train, val, halves, journal)
     asked = np.arange(len(val)) % 2 == 0
     names = tuple(sample.name for sample in train)
-    advice = advise(names, sample_values([(of_train, of_val.of(asked)) for of_train, of_val in seen]), quality)
+    advice = advise(names, sample_values([one.of_val(asked) for one in seen]), quality)
     return Worth(
         names,
         values,
