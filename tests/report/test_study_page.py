@@ -119,7 +119,7 @@ def test_values_and_curves_are_shown_with_their_check_and_their_band(tmp_path: P
     assert "+0.010 (95%: −0.002 to +0.022)" in section
     helps, harms = section.split("<h3>")[1:]
     assert helps.index(f"</b> {names[0]} ") < helps.index(f"</b> {names[1]} ")
-    assert "<b>−0.010</b>" in harms
+    assert "<b>−1.000</b>" in harms  # points
     first = document["sample_value"][0]
     assert (first["sample"], first["class"]) == (names[0], "ground")
     middle, low, high = first["effect"]["iou"]

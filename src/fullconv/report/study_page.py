@@ -94,7 +94,9 @@ def write_study(
 
 def _page(case: Case, findings: Sequence[Finding], answers: Answers, document: dict[str, Any]) -> str:
     environment = templates()
-    environment.filters.update(three=words.three, percent=words.percent, signed=words.signed, span=words.span)
+    environment.filters.update(
+        {of.__name__: of for of in (words.three, words.percent, words.signed, words.points, words.span)}
+    )
     sections = [_section(case, finding) for finding in findings]
     suspected = [] if answers.wrong is None else _wrong(case, answers.wrong)
     valued = [] if answers.worth is None else _valued(case, answers.worth)

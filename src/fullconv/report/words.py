@@ -28,6 +28,11 @@ def signed(value: float | None) -> str:
     return "–" if value is None else f"{value:+.3f}".replace("-", "−")
 
 
+def points(value: float) -> str:
+    """Hundredths, with a sign: +0.021 for 0.00021."""
+    return signed(100 * value)
+
+
 def span(interval: Any, *, sign: bool = False) -> str:
     """0.691 to 0.733, or nothing."""
     ends = pair(interval)
