@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fullconv.study.disagreements import Disagreement
-from fullconv.study.suspects import Looked, all_signs, few_signs, kind_of, learned
+from fullconv.study.suspects import DOUBTFUL, Looked, all_signs, faulty_share, few_signs, kind_of, learned
 
 RATES = np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.0, 0.001, 0.999]])
 THIN = Disagreement("a", (0, 0, 40, 4), 0, 1, 160, margin=0.5, odds=1.0, depth=2, of_given=0.05, of_likely=0.1)
@@ -102,7 +102,30 @@ def test_a_label_map_s_quality_falls_with_its_worst_region_with_each_region_and_
     assert 1 >= clean > thin > two > whole > 0
     assert judge.quality(Looked((THIN,), 2.0)) < thin
     assert thin > 0.9
-    assert judge.quality(spoiled[0]) < 0.5
+    assert judge.quality(spoiled[0]) < thin
+
+
+@pytest.mark.parametrize("share", [0.05, 0.25])
+def test_the_share_of_faulty_label_maps_is_told_from_how_high_they_rank(share: float) -> None:
+    rng = np.random.default_rng(0)
+    faulty, sound = rng.normal(3, 1, round(1000 * share)), rng.normal(0, 1, round(1000 * (1 - share)))
+    told = faulty_share(np.concatenate([faulty, sound]), rng.normal(3, 1, 400))
+    assert told == pytest.approx(share, rel=0.5)
+    assert faulty_share(sound, rng.normal(3, 1, 400)) < 0.03
+    assert faulty_share(sound, rng.normal(3, 1, 10)) == 0.05, "too few to tell"
+
+
+def test_half_of_the_label_maps_at_the_doubtful_quality_are_faulty() -> None:
+    rng = np.random.default_rng(0)
+
+    def looked(regions: list[Disagreement]) -> list[Looked]:
+        return [Looked((one,), float(rng.uniform(0, 1)), (True,)) for one in regions]
+
+    sound, faulty = looked(several(THIN, 300, 0)), looked(several(WHOLE, 100, 1))
+    judge = learned([*sound, *faulty], looked(several(WHOLE, 300, 2)), RATES)
+    doubtful = [judge.quality(one) < DOUBTFUL for one in (*sound, *faulty)]
+    assert np.mean(doubtful[:300]) < 0.05
+    assert np.mean(doubtful[300:]) > 0.6
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,9 @@ shifted: part of a thing, along its edge.
 _MOST = 30  # suspects of one sample
 _HALF = 0.5
 _FAULTY = 0.05  # of the samples, that a score takes to have a fault
+_SHARES = (0.01, 0.5)  # the least and the most of the samples that are taken to have one
+_ENOUGH = 40  # spoiled label maps, for a share to be told
+DOUBTFUL = 2 / 3  # the quality where faults are half of all label maps as they are
 _RAREST = 1e-4  # rates below are taken for this
 _LEAST_ODDS = -12.0  # logarithm, of a region and of a label map without any
 _MIX = np.array([0.5, 0.25, 0.25])
@@ -125,7 +128,10 @@ class Judge:
         return sorted(found, key=lambda one: -one.score)[:_MOST]
 
     def quality(self, looked: Looked) -> float:
-        """0 to 1: how likely it is that nothing in a label map is wrong, if one sample in twenty has a fault."""
+        """0 to 1, low where a label map may be wrong; at `DOUBTFUL` it is as likely as not.
+
+        As many label maps are taken to have a fault as `faulty_share` finds.
+        """
         return float(expit(-self.slope * self.mixed(looked) - self.offset))
 
     def mixed(self, looked: Looked) -> float:
@@ -158,7 +164,7 @@ def _told(judge: Judge, as_they_are: Sequence[Looked], spoiled: Sequence[Looked]
     if not as_they_are or not spoiled:
         return 0.0
     mixed = [judge.mixed(one) for one in (*as_they_are, *spoiled)]
-    faulty, weights = _weighed(as_they_are, spoiled)
+    faulty, weights = _weighed(as_they_are, spoiled, _FAULTY)
     return float(average_precision_score(faulty, mixed, sample_weight=weights))
 
 
@@ -174,23 +180,38 @@ def _fitted(as_they_are: Sequence[Looked], spoiled: Sequence[Looked], rates: Flo
     of_maps = np.array([judge._of_map(one) for one in as_they_are])
     judge = replace(judge, middle=of_maps.mean(0), spread=of_maps.std(0) + _SPREAD)
     mixed = [np.array([[judge.mixed(one)] for one in several]) for several in (as_they_are, spoiled)]
-    slope, offset = _regression(*mixed)
+    share = faulty_share(*(one[:, 0] for one in mixed))
+    slope, offset = _regression(*mixed, weight=share * len(as_they_are) / len(spoiled))
     return replace(judge, slope=float(slope[0]), offset=offset)
 
 
-def _regression(sound: Floats, faulty: Floats) -> tuple[Floats, float]:
-    """Weights and bias of the logarithm of the odds for a fault, were one in twenty faulty."""
+def faulty_share(as_they_are: Floats, spoiled: Floats) -> float:
+    """The share of label maps that have a fault, by how high they rank beside some that have one for certain.
+
+    Where all that rank so high are faulty, they are the same share of those as they are as of the spoiled, times the
+    share sought; elsewhere sound ones come on top. So it is the least such ratio (Blanchard, Lee, Scott 2010, section
+    4), over ranks that a quarter of the spoiled reach.
+    """
+    if len(spoiled) < _ENOUGH:
+        return _FAULTY
+    ranks = np.sort(spoiled)[: -(len(spoiled) // 4)]  # a quarter ranks above
+    ratios = [(as_they_are > rank).mean() / (spoiled > rank).mean() for rank in ranks]
+    return float(np.clip(min(ratios), *_SHARES))
+
+
+def _regression(sound: Floats, faulty: Floats, *, weight: float = _FAULTY) -> tuple[Floats, float]:
+    """Weights and bias of the logarithm of the odds: of faults, `weight` each, to all that are as they are."""
     rows = np.concatenate([sound, faulty])
     middle, spread = rows.mean(0), rows.std(0) + _SPREAD
-    faults, weights = _weighed(sound, faulty)
+    faults, weights = _weighed(sound, faulty, weight)
     fit = LogisticRegression(max_iter=1000).fit((rows - middle) / spread, faults, sample_weight=weights)
     found = fit.coef_[0] / spread
     return found, float(fit.intercept_[0] - middle @ found)
 
 
-def _weighed(sound: Sized, faulty: Sized) -> tuple[NDArray[np.bool_], Floats]:
+def _weighed(sound: Sized, faulty: Sized, weight: float) -> tuple[NDArray[np.bool_], Floats]:
     faults = np.repeat([False, True], [len(sound), len(faulty)])
-    return faults, np.where(faults, _FAULTY, 1.0)
+    return faults, np.where(faults, weight, 1.0)
 
 
 def few_signs(regions: Sequence[Disagreement], rates: Floats) -> Floats:

@@ -21,11 +21,11 @@ from fullconv.nets.sharp import SharpHead
 from fullconv.study.check import PAIRS, Foretold, agreement, foretold, halves_of, retrained
 from fullconv.study.refit import MEASURES, Cells, Floats, effects, refit
 from fullconv.study.small import Small, guess, mean_iou, train_small
+from fullconv.study.suspects import DOUBTFUL
 
 NETWORKS = 4  # whose last layers are asked
 CELLS = 600  # of a sample, in random places
 GAIN_TRAININGS = 3  # of train as it is, and as many of train without what the advice names
-_DOUBTFUL = 0.5  # quality below which a label map is to be fixed
 _DEVIATIONS = 3.0  # of the mean over networks, by which a sample must do harm to be dropped
 
 
@@ -164,7 +164,7 @@ def advise(names: Sequence[str], values: Floats, quality: Mapping[str, float]) -
         values: (networks, S, 3, K), see `sample_values`.
         quality: name -> 0 to 1, see `suspects.quality`.
     """
-    fix = [name for name in names if quality.get(name, 1.0) < _DOUBTFUL]
+    fix = [name for name in names if quality.get(name, 1.0) < DOUBTFUL]
     on_mean_iou = values[:, :, 2].mean(-1)
     highest = on_mean_iou.mean(0) + _DEVIATIONS * on_mean_iou.std(0, ddof=1) / np.sqrt(len(on_mean_iou))
     drop = [name for name, most in zip(names, highest, strict=True) if most < 0 and name not in set(fix)]
