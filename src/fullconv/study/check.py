@@ -50,7 +50,7 @@ def retrained(
 
     Args:
         journal: what it holds is not trained again.
-    Raises: TrainingError, DiskFull.
+    Raises: DiskFull.
     """
     known = {(row["half"], row["seed"]): row["pixels"] for row in read_journal(journal)}
     todo = [(place, seed) for place in range(len(halves)) for seed in range(seeds) if (place, seed) not in known]

@@ -59,7 +59,7 @@ def growth_of(train: Sequence[Small], val: Sequence[Small], journal: Path, *, se
 
     Args:
         journal: what it holds is not trained again.
-    Raises: TrainingError, DiskFull.
+    Raises: DiskFull.
     """
     space = train[0].label_space
     has = np.array([np.isin(np.arange(space.size), one.labels()) for one in train])  # (S, K)

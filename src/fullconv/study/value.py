@@ -45,10 +45,7 @@ class Seen:
 def seen_by_networks(
     train: Sequence[Small], val: Sequence[Small], *, seed: int, networks: int = NETWORKS
 ) -> list[Seen]:
-    """What the last layers of some networks, trained on all of train, see.
-
-    Raises: TrainingError.
-    """
+    """What the last layers of some networks, trained on all of train, see."""
     seen = []
     for number in progress(range(networks), what="what samples are worth", total=networks):
         head = train_small(train, seed=seed + number)
@@ -136,7 +133,7 @@ def worth_of(
         quality: name -> 0 to 1, see `suspects.quality`; empty where wrong labels were not asked for.
         journal: keeps the trainings on halves.
         pairs: of halves, for the check.
-    Raises: TrainingError, DiskFull.
+    Raises: DiskFull.
     """
     seen = seen_by_networks(train, val, seed=seed)
     values = sample_values(seen)
