@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from fullconv.data.scenes import write_scenes
+
 PACKAGE = Path(__file__).parents[1] / "src" / "fullconv"
 
 # a module imports only from folders above its own.
@@ -141,6 +143,14 @@ def loaded_by(statement: str) -> set[str]:
 @pytest.mark.parametrize("statement", ["import fullconv", "import fullconv.cli", "import fullconv.data.formats"])
 def test_importing_loads_nothing_heavy(statement: str) -> None:
     assert loaded_by(statement) == set()
+
+
+def test_a_study_without_networks_loads_nothing_heavy(tmp_path: Path) -> None:
+    scenes = write_scenes(tmp_path / "scenes", train=3, val=1, size=(64, 96))
+    words = ["study", str(scenes), "--json", "--out", str(tmp_path / "study")]
+    quietly = "import contextlib, io\nfrom fullconv.cli import main\nwith contextlib.redirect_stdout(io.StringIO()):"
+    assert loaded_by(f"{quietly}\n  try: main({words!r})\n  except SystemExit as ended: assert not ended.code") == set()
+    assert (tmp_path / "study" / "study.json").exists()
 
 
 def test_a_name_that_needs_torch_loads_it() -> None:

@@ -70,31 +70,28 @@ def command(
     import json
 
     from fullconv.report.study_page import write_study
-    from fullconv.road import Asked, asked_of, case_of
+    from fullconv.study.case import read_case
     from fullconv.study.rules import findings_of
 
-    if earlier is None:
-        asked = Asked(
-            data=data,
-            out=out,
-            classes=split_names(classes) or (),
-            others=others,
-            void=void,
-            splits=splits,
-            skip_bad=True,
-        )
-    elif classes or others != "void" or void or splits:
+    if earlier is not None and (classes or others != "void" or void or splits):
         raise UsageError(
             "with --run the classes and splits are those of the run",
             "--run beside --classes, --others, --void or --splits",
             "leave them out",
         )
+    names = split_names(classes)
+    if earlier is None and not value and not curve:  # the doctor alone: torch is not loaded
+        case, answers = read_case(data, classes=names, others=others, void=void, splits=splits), None
     else:
-        asked = replace(asked_of(earlier), data=data)
-    say = (lambda _: None) if as_json else click.echo
-    case = case_of(asked)
+        from fullconv.road import Asked, asked_of, case_of
+
+        asked = Asked(data=data, out=out, classes=names or (), others=others, void=void, splits=splits, skip_bad=True)
+        if earlier is not None:
+            asked = replace(asked_of(earlier), data=data)
+        case = case_of(asked)
+        say = (lambda _: None) if as_json else click.echo
+        answers = _answers(case, asked, earlier, out, value=value, curve=curve, say=say)
     findings = findings_of(case)
-    answers = _answers(case, asked, earlier, out, value=value, curve=curve, say=say)
     document = write_study(out, case, findings, answers)
     click.echo(
         json.dumps(document, indent=2, ensure_ascii=False) if as_json else describe(case, findings, document, out)

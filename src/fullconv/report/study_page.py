@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from markupsafe import Markup
@@ -23,14 +23,14 @@ from fullconv.report.charts import Band, band_chart
 from fullconv.report.pages import TEMPLATES, templates
 from fullconv.report.pictures import Picture, jpeg_uri
 from fullconv.study.case import Case
-from fullconv.study.document import CURVE_AT, Answers, study_json
+from fullconv.study.document import Answers, study_json
 from fullconv.study.findings import SEVERITIES, Finding
-from fullconv.study.growth import Growth
-from fullconv.study.refit import MEASURES
 from fullconv.study.repairs import fixes_json
 from fullconv.study.suspects import SHOWN as SUSPECTS_SHOWN
 from fullconv.study.suspects import Suspect, WrongLabels
-from fullconv.study.value import Worth
+
+if TYPE_CHECKING:  # what trains, and with it torch
+    from fullconv.study.value import Worth
 
 MOST_SHOWN = 12  # samples of one finding
 MOST_PAIRS_SHOWN = 6
@@ -114,7 +114,7 @@ def _page(case: Case, findings: Sequence[Finding], answers: Answers, document: d
         asked_networks=answers.wrong is not None,
         suspected=suspected,
         valued=valued,
-        curve=None if answers.growth is None else _curve(answers.growth),
+        curve=_curve(document["learning_curve"]) if "learning_curve" in document else None,
         severities=[severity for severity in SEVERITIES if any(one.severity == severity for one in findings)],
         shown_classes=shown,
         document=document,
@@ -190,7 +190,7 @@ def _wrong(case: Case, wrong: WrongLabels) -> list[Wrong]:
 
 def _valued(case: Case, worth: Worth) -> list[tuple[str, list[tuple[Shown, float]]]]:
     """The samples that raise the mean IoU most, and those that lower it, each with its effect."""
-    effects = worth.values.mean(0)[:, MEASURES.index("iou")].mean(-1)
+    effects = worth.values.mean(0)[:, list(worth.agreement).index("iou")].mean(-1)
     places = {name: place for place, name in enumerate(case.names)}
     order = np.argsort(effects)
     ends = (("raise it most", order[::-1][:MOST_VALUED]), ("lower it most", order[:MOST_VALUED]))
@@ -200,12 +200,10 @@ def _valued(case: Case, worth: Worth) -> list[tuple[str, list[tuple[Shown, float
     ]
 
 
-def _curve(growth: Growth) -> Band:
-    most = growth.curve.most
-    told = [(share * most, growth.curve.at(share * most)) for share in CURVE_AT]
+def _curve(growth: dict[str, Any]) -> Band:
     return band_chart(
-        [(samples, one.figure, one.low, one.high) for samples, one in told],
-        [(float(samples), float(reached)) for samples, reached in zip(growth.samples, growth.mean_iou, strict=True)],
+        [(one["samples"], one["figure"], one["low"], one["high"]) for one in growth["mean_iou"]],
+        [(part["samples"], part["mean_iou"]) for part in growth["parts"]],
     )
 
 

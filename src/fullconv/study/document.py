@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from scipy.stats import t
+from scipy.special import stdtrit
 
 from fullconv.data.fingerprint import SHRINKS
 from fullconv.data.formats.listing import UNSPLIT
@@ -18,10 +18,11 @@ from fullconv.measure.ratios import number, ratio
 from fullconv.study.case import Case
 from fullconv.study.curve import Curve, Expected
 from fullconv.study.findings import Finding
-from fullconv.study.growth import Growth
-from fullconv.study.refit import MEASURES
 from fullconv.study.suspects import WrongLabels
-from fullconv.study.value import Worth
+
+if TYPE_CHECKING:  # what trains, and with it torch
+    from fullconv.study.growth import Growth
+    from fullconv.study.value import Worth
 
 CURVE_AT = (0.125, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the samples there are
 MORE = 2.0  # times the samples there are, of which the sentences speak
@@ -94,14 +95,16 @@ def _wrong(wrong: WrongLabels, names: Sequence[str]) -> dict[str, Any]:
 def _worth(worth: Worth, names: Sequence[str]) -> dict[str, Any]:
     middle = worth.values.mean(0)
     networks = len(worth.values)
-    reach = t.ppf((1 + _LEVEL) / 2, networks - 1) * worth.values.std(0, ddof=1) / np.sqrt(networks)
+    reach = stdtrit(networks - 1, (1 + _LEVEL) / 2) * worth.values.std(0, ddof=1) / np.sqrt(networks)
     ends = np.stack([middle, middle - reach, middle + reach], -1)  # (S, 3, K, 3)
     return {
         "sample_value": [
             {
                 "sample": name,
                 "class": of_class,
-                "effect": {what: [_short(one) for one in ends[place, at, k]] for at, what in enumerate(MEASURES)},
+                "effect": {
+                    what: [_short(one) for one in ends[place, at, k]] for at, what in enumerate(worth.agreement)
+                },
             }
             for place, name in enumerate(worth.names)
             for k, of_class in enumerate(names)

@@ -17,8 +17,6 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import average_precision_score
 
 from fullconv.study.disagreements import Disagreement, Labels
 
@@ -155,42 +153,40 @@ def learned(as_they_are: Sequence[Looked], spoiled: Sequence[Looked], rates: Flo
         spoiled: label maps with one fault each.
         rates: (K, K), see `Judge`.
     """
-    judges = [_fitted(as_they_are, spoiled, rates, signs) for signs in (few_signs, all_signs)]
-    return max(judges, key=lambda judge: _told(judge, as_they_are, spoiled))
+    fits = [_fitted(as_they_are, spoiled, rates, signs) for signs in (few_signs, all_signs)]
+    return max(fits, key=lambda fit: fit[0])[1]
 
 
-def _told(judge: Judge, as_they_are: Sequence[Looked], spoiled: Sequence[Looked]) -> float:
-    """Average precision of ranking spoiled label maps first, were they one in twenty."""
-    if not as_they_are or not spoiled:
-        return 0.0
-    mixed = [judge.mixed(one) for one in (*as_they_are, *spoiled)]
-    faulty, weights = _weighed(as_they_are, spoiled, _FAULTY)
-    return float(average_precision_score(faulty, mixed, sample_weight=weights))
+def _fitted(
+    as_they_are: Sequence[Looked], spoiled: Sequence[Looked], rates: Floats, signs: Signs
+) -> tuple[float, Judge]:
+    """A judge, and the average precision of its ranking spoiled label maps first, were they one in twenty."""
+    from sklearn.metrics import average_precision_score  # a second, which a study without networks does without
 
-
-def _fitted(as_they_are: Sequence[Looked], spoiled: Sequence[Looked], rates: Floats, signs: Signs) -> Judge:
     sound = [region for one in as_they_are for region in one.regions]
     faults = [region for one in spoiled for region, fault in zip(one.regions, one.faults, strict=True) if fault]
     if not sound or not faults:  # nothing to learn from: by the margin
         weights = np.zeros(signs(sound, rates).shape[1])
         weights[0] = 4.0
-        return Judge(signs, rates, weights, -4.0, np.zeros(3), np.ones(3))
+        return 0.0, Judge(signs, rates, weights, -4.0, np.zeros(3), np.ones(3))
     weights, bias = _regression(signs(sound, rates), signs(faults, rates))
     judge = Judge(signs, rates, weights, bias, np.zeros(3), np.ones(3))
     of_maps = np.array([judge._of_map(one) for one in as_they_are])
     judge = replace(judge, middle=of_maps.mean(0), spread=of_maps.std(0) + _SPREAD)
-    mixed = [np.array([[judge.mixed(one)] for one in several]) for several in (as_they_are, spoiled)]
-    share = faulty_share(*(one[:, 0] for one in mixed))
-    slope, offset = _regression(*mixed, weight=share * len(as_they_are) / len(spoiled))
-    return replace(judge, slope=float(slope[0]), offset=offset)
+    of_these, of_spoiled = (np.array([judge.mixed(one) for one in several]) for several in (as_they_are, spoiled))
+    weight = faulty_share(of_these, of_spoiled) * len(as_they_are) / len(spoiled)
+    slope, offset = _regression(of_these[:, None], of_spoiled[:, None], weight=weight)
+    faulty, weights = _weighed(as_they_are, spoiled, _FAULTY)
+    told = float(average_precision_score(faulty, np.concatenate([of_these, of_spoiled]), sample_weight=weights))
+    return told, replace(judge, slope=float(slope[0]), offset=offset)
 
 
 def faulty_share(as_they_are: Floats, spoiled: Floats) -> float:
     """The share of label maps that have a fault, by how high they rank beside some that have one for certain.
 
     Where all that rank so high are faulty, they are the same share of those as they are as of the spoiled, times the
-    share sought; elsewhere sound ones come on top. So it is the least such ratio (Blanchard, Lee, Scott 2010, section
-    4), over ranks that a quarter of the spoiled reach.
+    share sought; elsewhere sound ones come on top. So it is the least such ratio (Blanchard, Lee, Scott 2010), over
+    ranks that a quarter of the spoiled reach.
     """
     if len(spoiled) < _ENOUGH:
         return _FAULTY
@@ -201,6 +197,8 @@ def faulty_share(as_they_are: Floats, spoiled: Floats) -> float:
 
 def _regression(sound: Floats, faulty: Floats, *, weight: float = _FAULTY) -> tuple[Floats, float]:
     """Weights and bias of the logarithm of the odds: of faults, `weight` each, to all that are as they are."""
+    from sklearn.linear_model import LogisticRegression
+
     rows = np.concatenate([sound, faulty])
     middle, spread = rows.mean(0), rows.std(0) + _SPREAD
     faults, weights = _weighed(sound, faulty, weight)
