@@ -23,12 +23,11 @@ from scipy.optimize import OptimizeWarning, curve_fit
 from value import CLASSES
 
 import fullconv as fc
-from fullconv.base.journal import append_journal, read_journal
 from fullconv.base.seeds import rng
 from fullconv.measure.ratios import mean
 from fullconv.study.curve import Curve
 from fullconv.study.growth import IOU, PRECISION, RECALL, Growth, growth_of
-from fullconv.study.small import measured, pixels_by_guess, shrink_samples, train_small
+from fullconv.study.small import outcomes_of, shrink_samples
 
 REPEATS, TRUTHS = 10, 5
 
@@ -37,7 +36,7 @@ def grown(name: str, runs: Path) -> dict[str, Any]:
     given = fc.read_samples(DATA / name, classes=CLASSES[name] or None)
     train, val = (shrink_samples(split, runs / f"value-{name}") for split in (given.train, given.val))
     folder = runs / f"curve-{name}"
-    truth = _truth(train, val, folder / "truth.jsonl")
+    truth = outcomes_of([(np.arange(len(train)), 50 + seed) for seed in range(TRUTHS)], train, val, folder / "truth.jsonl")
     has = np.array([np.isin(np.arange(train[0].label_space.size), one.labels()) for one in train]).sum(0)
     repeats = []
     for repeat in range(REPEATS):
@@ -52,15 +51,6 @@ def grown(name: str, runs: Path) -> dict[str, Any]:
         "least_squares": _least_squares(repeats, len(train), float(whole.mean())),
         **{what: _of_classes([getattr(one, f"{what}s") for one in repeats], has, truth[:, at].mean(0)) for what, at in (("recall", RECALL), ("precision", PRECISION))},
     }
-
-
-def _truth(train: Any, val: Any, journal: Path) -> Any:
-    known = {row["seed"]: row["pixels"] for row in read_journal(journal)}
-    for seed in range(TRUTHS):
-        if seed not in known:
-            known[seed] = pixels_by_guess(train_small(train, seed=50 + seed), val).tolist()
-            append_journal(journal, {"seed": seed, "pixels": known[seed]})
-    return measured(np.array([known[seed] for seed in range(TRUTHS)]))
 
 
 def _held(curves: list[tuple[Curve, float]], truths: list[float]) -> dict[str, Any]:

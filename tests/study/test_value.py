@@ -12,7 +12,6 @@ from sklearn.metrics import jaccard_score, precision_score, recall_score
 
 import fullconv as fc
 from fullconv.data.scenes import write_scenes
-from fullconv.study import check as station
 from fullconv.study import small as station_small
 from fullconv.study.check import agreement, foretold, halves_of, retrained
 from fullconv.study.small import (
@@ -135,14 +134,15 @@ def test_measures_are_those_of_sklearn() -> None:
 def test_what_the_journal_holds_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[tuple[tuple[int, ...], int]] = []
 
-    def train(part: tuple[int, ...], *, seed: int) -> tuple[int, ...]:
+    def train(chosen: list[int], *, seed: int) -> tuple[int, ...]:
+        part = tuple(chosen)
         trained.append((part, seed))
         if len(trained) == 3:
             raise KeyboardInterrupt
         return part
 
-    monkeypatch.setattr(station, "train_small", train)
-    monkeypatch.setattr(station, "pixels_by_guess", lambda net, val: np.diag([sum(net), 1]))
+    monkeypatch.setattr(station_small, "train_small", train)
+    monkeypatch.setattr(station_small, "pixels_by_guess", lambda net, val: np.diag([sum(net), 1]))
     halves = halves_of(4, seed=0, pairs=1)
     with pytest.raises(KeyboardInterrupt):
         retrained([1, 2, 4, 8], (), halves, tmp_path / "journal")  # type: ignore[list-item]

@@ -152,7 +152,7 @@ def _small(asked: Asked, out: Path) -> tuple[tuple[Small, ...], tuple[Small, ...
     from fullconv.base.files import content_hash
     from fullconv.labels.decode import source_of
     from fullconv.road import code_version, samples_of
-    from fullconv.study.small import shrink_samples
+    from fullconv.study import small
 
     samples = samples_of(asked)
     if not samples.val or len(samples.train) < FEWEST:
@@ -169,11 +169,12 @@ def _small(asked: Asked, out: Path) -> tuple[tuple[Small, ...], tuple[Small, ...
         splits,
         dict(samples.contents),
         code_version(),
+        Path(small.__file__),
         *map(str, maps),
         *maps,
     )
     folder = out / "small" / key[:12]
-    return shrink_samples(samples.train, folder), shrink_samples(samples.val, folder), folder
+    return small.shrink_samples(samples.train, folder), small.shrink_samples(samples.val, folder), folder
 
 
 def describe(case: Case, findings: list[Finding], document: dict[str, Any], out: Path) -> str:

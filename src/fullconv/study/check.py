@@ -14,14 +14,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
-from fullconv.base.journal import append_journal, read_journal
-from fullconv.base.progress import progress
 from fullconv.base.seeds import rng
 from fullconv.measure.intervals import percentiles
 from fullconv.study.refit import Floats
-from fullconv.study.small import Small, measured, pixels_by_guess, train_small
+from fullconv.study.small import Small, outcomes_of
 
 PAIRS, SEEDS = 12, 2  # halves with their complements; trainings of each
 _DRAWS = 1000
@@ -50,15 +48,11 @@ def retrained(
 
     Args:
         journal: what it holds is not trained again.
-    Raises: DiskFull.
+    Raises: TrainingError, DiskFull.
     """
-    known = {(row["half"], row["seed"]): row["pixels"] for row in read_journal(journal)}
-    todo = [(place, seed) for place in range(len(halves)) for seed in range(seeds) if (place, seed) not in known]
-    for place, seed in progress(todo, what="training on halves"):
-        part = tuple(sample for sample, held in zip(train, halves[place], strict=True) if held)
-        known[place, seed] = pixels_by_guess(train_small(part, seed=1000 * place + seed), val).tolist()
-        append_journal(journal, {"half": place, "seed": seed, "pixels": known[place, seed]})
-    return measured(np.array([[known[place, seed] for seed in range(seeds)] for place in range(len(halves))]))
+    trainings = [(half, 1000 * place + seed) for place, half in enumerate(halves) for seed in range(seeds)]
+    outcomes = outcomes_of(trainings, train, val, journal)
+    return outcomes.reshape(len(halves), seeds, *outcomes.shape[1:])
 
 
 def agreement(values: Floats, halves: NDArray[np.bool_], outcomes: Floats) -> Foretold:
@@ -76,11 +70,15 @@ def foretold(guess: Floats, found: Floats) -> Foretold:
     if not classes:
         return Foretold(0.0, 0.0, 0.0)
 
-    def mean(rows: NDArray[np.int64]) -> float:
-        return float(np.nanmean([spearmanr(guess[rows, index], found[rows, index]).statistic for index in classes]))
+    def mean(rows: NDArray[np.int64]) -> Floats:
+        """(..., halves) places -> (...) correlation of the ranks, averaged over classes."""
+        one, other = (rankdata(of[rows][..., classes], axis=-2) - (rows.shape[-1] + 1) / 2 for of in (guess, found))
+        with np.errstate(invalid="ignore"):  # a class may be alike in all that were drawn
+            alike = (one * other).sum(-2) / np.sqrt((one**2).sum(-2) * (other**2).sum(-2))
+        return np.asarray(np.nanmean(alike, -1))
 
     draw = rng(0, "foretold")
     pairs = np.arange(len(found)).reshape(-1, 2)
-    draws = np.array([mean(pairs[draw.integers(0, len(pairs), len(pairs))].ravel()) for _ in range(_DRAWS)])
-    low, high = percentiles(draws[:, None])[:, 0]
-    return Foretold(mean(pairs.ravel()), float(low), float(high))
+    draws = np.array([pairs[draw.integers(0, len(pairs), len(pairs))].ravel() for _ in range(_DRAWS)])
+    low, high = percentiles(mean(draws)[:, None])[:, 0]
+    return Foretold(float(mean(pairs.ravel())), float(low), float(high))

@@ -12,13 +12,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from fullconv.base.journal import append_journal, read_journal
-from fullconv.base.progress import progress
 from fullconv.base.seeds import rng
 from fullconv.measure.ratios import mean
 from fullconv.study.curve import Curve, fit_curve
 from fullconv.study.refit import Floats
-from fullconv.study.small import Small, measured, pixels_by_guess, train_small
+from fullconv.study.small import Small, outcomes_of
 
 HALVINGS = 2
 _FEWEST = 4  # trainings that had a class, or it gets no curve
@@ -59,18 +57,13 @@ def growth_of(train: Sequence[Small], val: Sequence[Small], journal: Path, *, se
 
     Args:
         journal: what it holds is not trained again.
-    Raises: DiskFull.
+    Raises: TrainingError, DiskFull.
     """
     space = train[0].label_space
     has = np.array([np.isin(np.arange(space.size), one.labels()) for one in train])  # (S, K)
     parts = nested_parts(len(train), seed=seed)
-    known = {row["part"]: row["pixels"] for row in read_journal(journal)}
-    for place, part in enumerate(progress(parts, what="training on parts", total=len(parts))):
-        if place not in known:
-            net = train_small(tuple(train[one] for one in part), seed=1000 * seed + place)
-            known[place] = pixels_by_guess(net, val).tolist()
-            append_journal(journal, {"part": place, "pixels": known[place]})
-    return fitted(parts, has, measured(np.array([known[place] for place in range(len(parts))])))
+    trainings = [(part, 1000 * seed + place) for place, part in enumerate(parts)]
+    return fitted(parts, has, outcomes_of(trainings, train, val, journal))
 
 
 def fitted(parts: Sequence[NDArray[np.int64]], has: NDArray[np.bool_], outcomes: Floats) -> Growth:

@@ -27,6 +27,7 @@ from torch.optim.swa_utils import AveragedModel
 
 from fullconv.base import seeds
 from fullconv.base.files import write_bytes
+from fullconv.base.journal import append_journal, read_journal
 from fullconv.base.progress import progress
 from fullconv.data.samples import Sample
 from fullconv.labels.maps import nearest
@@ -41,6 +42,7 @@ from fullconv.nets.surgery import convolutionalize
 from fullconv.train.optimiser import build_optimiser, set_rate
 from fullconv.train.precision import autocast, quick_bfloat16
 from fullconv.train.recipe import recipe
+from fullconv.train.watch import check_finite
 
 LONGEST = 256  # px, the longer side of a small photo
 MODEL = "embedded:efficientnet_lite0"
@@ -104,6 +106,8 @@ def train_small(samples: Sequence[Small], *, seed: int) -> SharpHead:
     """A head trained on samples by AdamW and the mean softmax loss, on random crops; the mean of its last steps.
 
     The same samples and seed give the same head.
+
+    Raises: TrainingError if the loss is not a number.
     """
     space, taps = samples[0].label_space, _backbone()[1]
     how = replace(recipe("modern"), optimiser="adamw", steps=STEPS, rate=RATE)
@@ -125,8 +129,9 @@ def train_small(samples: Sequence[Small], *, seed: int) -> SharpHead:
             optimiser.zero_grad(set_to_none=True)
             with autocast(precision, device):
                 scores = head.cells(maps)
-            loss = F.cross_entropy(scores.float(), labels, ignore_index=space.void)
-            if torch.isfinite(loss):  # a batch of void alone teaches nothing
+            if (labels != space.void).any():  # a batch of void alone teaches nothing
+                loss = F.cross_entropy(scores.float(), labels, ignore_index=space.void)
+                check_finite(loss.item(), step)
                 loss.backward()  # type: ignore[no-untyped-call]
                 optimiser.step()
             if step > (1 - _AVERAGED) * STEPS:
@@ -162,6 +167,25 @@ def measured(pixels: NDArray[np.int64]) -> Floats:
     """(..., 3, K) recall, precision and IoU of (..., K, K) pixels by class and by guess."""
     given, guessed, hits = pixels.sum(-1), pixels.sum(-2), np.diagonal(pixels, axis1=-2, axis2=-1)
     return np.stack([ratio(hits, given), ratio(hits, guessed), iou(given, guessed, hits)], -2)
+
+
+def outcomes_of(
+    trainings: Sequence[tuple[NDArray[Any], int]], train: Sequence[Small], val: Sequence[Small], journal: Path
+) -> Floats:
+    """(T, 3, K): recall, precision and IoU on val of networks trained on parts of train; NaN where undefined.
+
+    Args:
+        trainings: places in train, or one truth value a sample of train; and the seed.
+        journal: trainings that it holds, by their number, are not done again.
+    Raises: TrainingError, DiskFull.
+    """
+    known = {row["training"]: row["pixels"] for row in read_journal(journal)}
+    for number, (part, seed) in enumerate(progress(trainings, what="training", total=len(trainings))):
+        if number not in known:
+            head = train_small([train[place] for place in np.arange(len(train))[part]], seed=seed)
+            known[number] = pixels_by_guess(head, val).tolist()
+            append_journal(journal, {"training": number, "pixels": known[number]})
+    return measured(np.array([known[number] for number in range(len(trainings))]))
 
 
 @cache

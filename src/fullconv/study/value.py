@@ -45,7 +45,10 @@ class Seen:
 def seen_by_networks(
     train: Sequence[Small], val: Sequence[Small], *, seed: int, networks: int = NETWORKS
 ) -> list[Seen]:
-    """What the last layers of some networks, trained on all of train, see."""
+    """What the last layers of some networks, trained on all of train, see.
+
+    Raises: TrainingError.
+    """
     seen = []
     for number in progress(range(networks), what="what samples are worth", total=networks):
         head = train_small(train, seed=seed + number)
@@ -133,7 +136,7 @@ def worth_of(
         quality: name -> 0 to 1, see `suspects.quality`; empty where wrong labels were not asked for.
         journal: keeps the trainings on halves.
         pairs: of halves, for the check.
-    Raises: DiskFull.
+    Raises: TrainingError, DiskFull.
     """
     seen = seen_by_networks(train, val, seed=seed)
     values = sample_values(seen)
@@ -164,7 +167,8 @@ def advise(names: Sequence[str], values: Floats, quality: Mapping[str, float]) -
     fix = [name for name in names if quality.get(name, 1.0) < DOUBTFUL]
     on_mean_iou = values[:, :, 2].mean(-1)
     highest = on_mean_iou.mean(0) + _DEVIATIONS * on_mean_iou.std(0, ddof=1) / np.sqrt(len(on_mean_iou))
-    drop = [name for name, most in zip(names, highest, strict=True) if most < 0 and name not in set(fix)]
+    doubtful = set(fix)
+    drop = [name for name, most in zip(names, highest, strict=True) if most < 0 and name not in doubtful]
     return Advice(tuple(fix), tuple(drop))
 
 
