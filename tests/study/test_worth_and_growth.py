@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from tests.study.test_wrong_labels import command
 
-from fullconv.cli import main
 from fullconv.data.scenes import write_scenes
 from fullconv.study import value
 
@@ -19,12 +19,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fullconv.study.small.STEPS", 2)
     monkeypatch.setattr("fullconv.study.small.BATCH", 2)
     monkeypatch.setattr(value, "worth_of", partial(value.worth_of, pairs=1))
-
-
-def command(*words: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main(["study", *map(str, words)])
-    return int(str(ended.value.code))
 
 
 def test_what_samples_are_worth_and_what_more_would_bring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

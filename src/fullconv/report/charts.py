@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 WIDTH, HEIGHT = 360, 190
 LEFT, RIGHT, TOP, BOTTOM = 40, 8, 10, 24
@@ -35,15 +36,12 @@ def loss_curve(steps: Sequence[int], losses: Sequence[float | None]) -> Curve | 
     y_ticks = _ticks(_robust_top([y for _, y in points], smooth))
     y_top = y_ticks[-1]
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = LEFT + (WIDTH - LEFT - RIGHT) * x / x_top
-        return round(across, 1), round(HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * min(y, y_top) / y_top, 1)
-
+    place = partial(_place, x_top, y_top)
     line = [place(x, y) for (x, _), y in zip(points, smooth, strict=True)]
     return Curve(
         raw=_path([place(x, y) for x, y in points]),
         smooth=_path(line),
-        x_ticks=tuple((place(x, 0)[0], f"{x:,.0f}") for x in _ticks(x_top, least=1) if x <= x_top),
+        x_ticks=_x_ticks(x_top),
         y_ticks=tuple((place(0, y)[1], f"{y:g}") for y in y_ticks),
         last=line[-1],
     )
@@ -65,19 +63,26 @@ def band_chart(curve: Sequence[tuple[float, float, float, float]], dots: Sequenc
     x_top = curve[-1][0]
     y_ticks = _ticks(max(1e-12, *(high for *_, high in curve), *(y for _, y in dots)))
 
-    def place(x: float, y: float) -> tuple[float, float]:
-        across = LEFT + (WIDTH - LEFT - RIGHT) * x / x_top
-        up = (HEIGHT - TOP - BOTTOM) * max(y, 0.0) / y_ticks[-1]
-        return round(across, 1), round(HEIGHT - BOTTOM - up, 1)
-
+    place = partial(_place, x_top, y_ticks[-1])
     lows, highs = ([place(one[0], one[end]) for one in curve] for end in (2, 3))
     return Band(
         band=_path([*lows, *reversed(highs)]) + "Z",
         middle=_path([place(x, middle) for x, middle, _, _ in curve]),
         dots=tuple(place(x, y) for x, y in dots),
-        x_ticks=tuple((place(x, 0)[0], f"{x:,.0f}") for x in _ticks(x_top, least=1) if x <= x_top),
+        x_ticks=_x_ticks(x_top),
         y_ticks=tuple((place(0, y)[1], f"{y:g}") for y in y_ticks),
     )
+
+
+def _place(x_top: float, y_top: float, x: float, y: float) -> tuple[float, float]:
+    """In the chart's units: from 0 to the tops of both axes; what lies beyond in y stays at the edge."""
+    across = LEFT + (WIDTH - LEFT - RIGHT) * x / x_top
+    up = (HEIGHT - TOP - BOTTOM) * min(max(y, 0.0), y_top) / y_top
+    return round(across, 1), round(HEIGHT - BOTTOM - up, 1)
+
+
+def _x_ticks(x_top: float) -> tuple[tuple[float, str], ...]:
+    return tuple((_place(x_top, 1, x, 0)[0], f"{x:,.0f}") for x in _ticks(x_top, least=1) if x <= x_top)
 
 
 def _thinned(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
