@@ -26,7 +26,7 @@ from rows import run as run_cases
 from suspects import CLASSES, small_predictions
 
 import fullconv as fc
-from fullconv.study.small import Small, mean_iou, shrink_samples, train_small
+from fullconv.study.small import NETWORKS, Small, mean_iou, shrink_samples, train_several, train_small
 from fullconv.study.value import advise, sample_values, seen_by_networks
 from fullconv.study.wrong_labels import judged, trust_of
 
@@ -47,7 +47,7 @@ def recovered(name: str, seed: int, runs: Path) -> dict[str, Any]:
     wrong = {one.name for one, other in zip(true, given, strict=True) if (one.labels() != other.labels()).any()}
     of_fullconv, of_others = _found(given, seed)
     names = [one.name for one in given]
-    advice = advise(names, sample_values(seen_by_networks(given, asked, seed=seed)), of_fullconv)
+    advice = advise(names, sample_values(seen_by_networks(train_several(given, NETWORKS, seed=seed), given, asked, seed=seed)), of_fullconv)
     number = len(advice.fix)
     by_chance = np.random.default_rng(1000 + seed).permutation(names)[:number]  # not in the order of planting
     fixes = {"the advice": advice.fix, "chance": by_chance}

@@ -35,7 +35,7 @@ from trak.projectors import NoOpProjector
 import fullconv as fc
 from fullconv.study.check import agreement, foretold, halves_of, retrained
 from fullconv.study.refit import MEASURES, Cells, Floats
-from fullconv.study.small import Small, guess, shrink_samples, train_small
+from fullconv.study.small import NETWORKS, Small, guess, shrink_samples, train_several, train_small
 from fullconv.study.value import Seen, sample_values, seen_by_networks
 
 CLASSES = {"voc-animals": ("background", "cat", "cow", "dog", "horse", "person", "sheep"), "camvid": ()}
@@ -53,7 +53,7 @@ def worth(name: str, runs: Path) -> dict[str, Any]:
     began = time.perf_counter()
     outcomes = retrained(train, val, halves, runs / f"value-{name}" / "outcomes.jsonl")
     seconds = time.perf_counter() - began
-    seen = seen_by_networks(train, val, seed=0)
+    seen = seen_by_networks(train_several(train, NETWORKS, seed=0), train, val, seed=0)
     return {
         "set": name,
         "samples": len(train),

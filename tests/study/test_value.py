@@ -203,11 +203,11 @@ def test_a_small_network_is_trained_and_counted(small: tuple[Small, ...]) -> Non
 
 @pytest.mark.usefixtures("quick")
 def test_the_worth_of_samples_from_end_to_end(small: tuple[Small, ...], tmp_path: Path) -> None:
-    values = sample_values(seen_by_networks(small[:4], small[4:], seed=0, networks=2))
+    values = sample_values(seen_by_networks(train_several(small[:4], 2, seed=0), small[:4], small[4:], seed=0))
     assert values.shape == (2, 4, 3, small[0].label_space.size)
     assert np.isfinite(values).all()
     spoiled = small[0].name
-    worth = worth_of(small[:4], small[4:], {spoiled: 0.1}, tmp_path / "halves.jsonl", seed=0, pairs=1)
+    worth = worth_of(train_several(small[:4], 2, seed=0), small[:4], small[4:], {spoiled: 0.1}, tmp_path / "halves.jsonl", seed=0, pairs=1)
     assert worth.names == tuple(sample.name for sample in small[:4])
     assert worth.values.shape == (4, 4, 3, small[0].label_space.size)
     assert worth.advice.fix == (spoiled,)

@@ -14,7 +14,9 @@ Result = TypeVar("Result")
 _FEW = 64  # items are done by threads of this process: starting others takes longer
 
 
-def on_all_cores(function: Callable[[Item], Result], items: Sequence[Item], *, what: str) -> Iterator[Result]:
+def on_all_cores(
+    function: Callable[[Item], Result], items: Sequence[Item], *, what: str, long: bool = False
+) -> Iterator[Result]:
     """Yield `function` of each item, in their order; memory does not grow with their number.
 
     A script that calls this needs no `if __name__ == "__main__"`, which processes started by Python itself ask for;
@@ -23,9 +25,10 @@ def on_all_cores(function: Callable[[Item], Result], items: Sequence[Item], *, w
     Args:
         function: of a module, so that other processes find it.
         what: stands before the progress bar.
+        long: each item takes seconds, so that processes are worth starting for two; each has one thread.
     """
     from joblib import Parallel, delayed
 
-    backend = "threading" if len(items) <= _FEW else "loky"
+    backend = "threading" if len(items) <= (1 if long else _FEW) else "loky"
     workers = Parallel(n_jobs=os.cpu_count() or 1, backend=backend, return_as="generator")
     yield from progress(workers(delayed(function)(item) for item in items), what=what, total=len(items))

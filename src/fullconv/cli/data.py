@@ -105,7 +105,7 @@ def show(
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
     "--to",
-    type=click.Choice(["voc", "coco", "labelme", "paired"]),
+    type=click.Choice(["voc", "coco", "labelme", "cvat", "paired"]),
     required=True,
     help="The format to write.",
 )
@@ -124,7 +124,7 @@ def convert(
 ) -> None:
     """Write the samples of DATA in another format, every pixel as it is; DATA is only read.
 
-    COCO and labelme get one mask for each connected region of a class, as polygons would lose pixels.
+    COCO, labelme and CVAT get one mask for each connected region of a class, as polygons would lose pixels.
     """
     from fullconv.data.convert import convert_samples
     from fullconv.data.read import read_samples

@@ -111,6 +111,7 @@ def _answers(
     """What was asked beyond the findings."""
     from fullconv.study.document import Answers
     from fullconv.study.growth import growth_of
+    from fullconv.study.small import NETWORKS, train_several
     from fullconv.study.value import worth_of
 
     wrong = None if earlier is None else _wrong_labels(case, asked, earlier, out, say)
@@ -121,7 +122,8 @@ def _answers(
     if value:
         say("What samples are worth: some 60 trainings of a small network.")
         quality = {} if wrong is None else wrong.quality
-        worth = worth_of(train, val, quality, folder / "halves.jsonl", seed=asked.seed)
+        heads = train_several(train, NETWORKS, seed=asked.seed)
+        worth = worth_of(heads, train, val, quality, folder / "halves.jsonl", seed=asked.seed)
     if curve:
         say("What more samples would bring: 8 trainings of a small network.")
         growth = growth_of(train, val, folder / "parts.jsonl", seed=asked.seed)

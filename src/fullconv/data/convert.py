@@ -1,7 +1,7 @@
 """Write samples in another format, every pixel as it is. Road: data, last. In: a SampleSet. Out: a new folder.
 
-COCO and labelme draw things as shapes; polygons would lose pixels, so that each connected region of a class becomes
-one mask (COCO: run lengths; labelme: a `mask` shape, which labelme 5.3 and later reads). Knows no torch.
+COCO, labelme and CVAT draw things as shapes; polygons would lose pixels, so that each connected region of a class
+becomes one mask (COCO and CVAT: run lengths; labelme: a `mask` shape, which labelme 5.3 and later reads). Knows no torch.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element, ElementTree, SubElement, indent
 
 import numpy as np
 from numpy.typing import NDArray
@@ -161,7 +162,7 @@ def _labelme_shape(region: Region, space: LabelSpace) -> dict[str, Any]:
     stream = io.BytesIO()
     Image.fromarray(region.mask.astype(np.uint8) * 255).save(stream, "PNG")
     return {
-        "label": space.names[region.label] if region.label < space.size else _VOID,
+        "label": _label(region, space),
         "points": [[region.left, region.top], [region.left + width - 1, region.top + height - 1]],
         "group_id": None,
         "description": "",
@@ -171,10 +172,62 @@ def _labelme_shape(region: Region, space: LabelSpace) -> dict[str, Any]:
     }
 
 
+def _write_cvat(samples: SampleSet, out: Path) -> None:
+    """CVAT for images 1.1: one XML file; classes in their order also in labels.txt, as CVAT keeps none."""
+    space = samples.label_space
+    document = Element("annotations")
+    SubElement(document, "version").text = "1.1"
+    labels = SubElement(SubElement(SubElement(document, "meta"), "task"), "labels")
+    for name, colour in (*zip(space.names, space.colours, strict=True), (_VOID, (224, 224, 224))):
+        label = SubElement(labels, "label")
+        SubElement(label, "name").text = name
+        SubElement(label, "color").text = "#{:02x}{:02x}{:02x}".format(*colour)
+    number = 0
+    for split in SPLITS:
+        names = flat_names([sample.name for sample in samples.split(split)])
+        for sample in progress(samples.split(split), what=f"writing {split}"):
+            photo = out / split / f"{names[sample.name]}{sample.photo.suffix}"
+            write_bytes(photo, sample.photo.read_bytes())
+            height, width = sample.size
+            facts = {"id": number, "name": f"{split}/{photo.name}", "subset": split, "width": width, "height": height}
+            image = SubElement(document, "image", {key: str(fact) for key, fact in facts.items()})
+            for region in regions_of(sample.read_labels(), space):
+                SubElement(image, "mask", _cvat_mask(region, space))
+            number += 1
+    indent(document)
+    stream = io.BytesIO()
+    ElementTree(document).write(stream, encoding="utf-8", xml_declaration=True)
+    write_bytes(out / "annotations.xml", stream.getvalue())
+    write_text(out / "labels.txt", "".join(f"{name}\n" for name in (_VOID, *space.names)))
+
+
+def _cvat_mask(region: Region, space: LabelSpace) -> dict[str, str]:
+    """Run lengths along the rows of the box, what is not covered first."""
+    height, width = region.mask.shape
+    flat = np.concatenate([[False], region.mask.ravel(), [not region.mask.flat[-1]]])
+    runs = np.diff(np.flatnonzero(np.diff(flat)), prepend=0)
+    return {
+        "label": _label(region, space),
+        "source": "auto",
+        "occluded": "0",
+        "rle": ", ".join(map(str, runs.tolist())),
+        "left": str(region.left),
+        "top": str(region.top),
+        "width": str(width),
+        "height": str(height),
+        "z_order": "0",
+    }
+
+
+def _label(region: Region, space: LabelSpace) -> str:
+    return space.names[region.label] if region.label < space.size else _VOID
+
+
 WRITERS: dict[str, Callable[[SampleSet, Path], None]] = {
     "voc": _write_voc,
     "coco": _write_coco,
     "labelme": _write_labelme,
+    "cvat": _write_cvat,
     "paired": _write_paired,
 }
 

@@ -119,6 +119,11 @@ class LabelSpace:
         values[background] = (*values[background], *rest)
         return LabelSpace(tuple(names), tuple(colours), tuple(values), self.void_values, "background", background)
 
+    def as_written(self) -> LabelSpace:
+        """The same classes for label maps as `write_index_png` leaves them: class ids 0 .. K-1, and void."""
+        ids = tuple((index,) for index in range(self.size))
+        return LabelSpace(self.names, self.colours, ids, (self.void,), "error", self.background)
+
     def in_files_of(self, given: LabelSpace) -> LabelSpace:
         """This space for files whose ids mean what `given` says: classes are found by their names.
 

@@ -10,7 +10,7 @@ import hashlib
 import io
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,8 +90,17 @@ class Look:
 
 
 def examine(pairs: Sequence[Pair]) -> Iterator[Look]:
-    """Look at the pairs in their order, on all cores; memory does not grow with their number."""
-    return on_all_cores(look, pairs, what="looking at samples")
+    """Look at the pairs in their order, on all cores.
+
+    What others of a hundred thousand looks hold too is kept once: their pairs, their palettes.
+    """
+    palettes: dict[tuple[tuple[int, Colour], ...], Mapping[int, Colour]] = {}
+    for pair, seen in zip(pairs, on_all_cores(look, pairs, what="looking at samples"), strict=True):
+        label_map = seen.label_map
+        if label_map is not None:
+            known = palettes.setdefault(tuple(label_map.palette.items()), label_map.palette)
+            label_map = replace(label_map, palette=known)
+        yield replace(seen, pair=pair, label_map=label_map)
 
 
 def look(pair: Pair) -> Look:

@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.stats import ttest_ind
 
@@ -20,10 +19,9 @@ from fullconv.base.seeds import rng
 from fullconv.nets.sharp import SharpHead
 from fullconv.study.check import PAIRS, Foretold, agreement, foretold, halves_of, retrained
 from fullconv.study.refit import MEASURES, Cells, Floats, effects, refit
-from fullconv.study.small import Small, guess, mean_iou, train_small
+from fullconv.study.small import Small, cells_seen, labels_at_cells, mean_iou, train_small
 from fullconv.study.suspects import DOUBTFUL
 
-NETWORKS = 4  # whose last layers are asked
 CELLS = 600  # of a sample, in random places
 GAIN_TRAININGS = 3  # of train as it is, and as many of train without what the advice names
 _DEVIATIONS = 3.0  # of the mean over networks, by which a sample must do harm to be dropped
@@ -43,15 +41,11 @@ class Seen:
 
 
 def seen_by_networks(
-    train: Sequence[Small], val: Sequence[Small], *, seed: int, networks: int = NETWORKS
+    heads: Sequence[SharpHead], train: Sequence[Small], val: Sequence[Small], *, seed: int
 ) -> list[Seen]:
-    """What the last layers of some networks, trained on all of train, see.
-
-    Raises: TrainingError.
-    """
+    """What the last layers of some networks, trained on all of train, see."""
     seen = []
-    for number in progress(range(networks), what="what samples are worth", total=networks):
-        head = train_small(train, seed=seed + number)
+    for head in progress(heads, what="what samples are worth", total=len(heads)):
         of_train = cells_of(head, train, seed=seed)
         seen.append(Seen(of_train, cells_of(head, val, seed=seed), refit(of_train)))
     return seen
@@ -64,20 +58,15 @@ def sample_values(seen: Sequence[Seen]) -> Floats:
 
 def cells_of(head: SharpHead, samples: Sequence[Small], *, seed: int, number: int = CELLS) -> Cells:
     """What the score layer of a head sees in random cells of each sample."""
-    tap, classes = head.taps[head.first], head.score.out_channels
-    top, left = (int(part) for part in tap.offset)
-    seen: list[torch.Tensor] = []
-    handle = head.score.register_forward_pre_hook(lambda _, maps: seen.append(maps[0][0]))
+    classes = head.score.out_channels
     draw = rng(seed, "cells")
     features = np.ones((len(samples), number, head.score.in_channels + 1), np.float32)
     labels = np.full((len(samples), number), classes, np.int64)
     for place, sample in enumerate(samples):
-        guess(head, sample)
-        at_cells = sample.labels()[top :: tap.stride, left :: tap.stride]
+        at_cells, (read, _) = labels_at_cells(head, sample), cells_seen(head, sample)
         rows, columns = (draw.integers(0, length, number) for length in at_cells.shape)
-        features[place, :, :-1] = seen.pop()[:, rows, columns].T.numpy()
+        features[place, :, :-1] = read[:, rows, columns].T.numpy()
         labels[place] = np.minimum(at_cells[rows, columns], classes)
-    handle.remove()
     return Cells(features, labels, classes)
 
 
@@ -122,6 +111,7 @@ class Worth:
 
 
 def worth_of(
+    heads: Sequence[SharpHead],
     train: Sequence[Small],
     val: Sequence[Small],
     quality: Mapping[str, float],
@@ -133,12 +123,13 @@ def worth_of(
     """Estimate what small samples of train are worth, check the estimate, and try what follows from it.
 
     Args:
+        heads: some, trained on all of train.
         quality: name -> 0 to 1, see `suspects.quality`; empty where wrong labels were not asked for.
         journal: keeps the trainings on halves.
         pairs: of halves, for the check.
     Raises: TrainingError, DiskFull.
     """
-    seen = seen_by_networks(train, val, seed=seed)
+    seen = seen_by_networks(heads, train, val, seed=seed)
     values = sample_values(seen)
     halves = halves_of(len(train), seed=seed, pairs=pairs)
     outcomes = retrained(train, val, halves, journal)
