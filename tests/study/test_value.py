@@ -23,6 +23,7 @@ from fullconv.study.small import (
     measured,
     pixels_by_guess,
     shrink_samples,
+    train_several,
     train_small,
 )
 from fullconv.study.value import advise, cells_of, sample_values, seen_by_networks, worth_of
@@ -33,13 +34,6 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> tuple[Small, ...]:
     root = tmp_path_factory.mktemp("small")
     write_scenes(root / "scenes", train=4, val=2)
     return shrink_samples(fc.read_samples(root / "scenes").split("all"), root / "small")
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings too short to learn anything."""
-    monkeypatch.setattr("fullconv.study.small.STEPS", 3)
-    monkeypatch.setattr("fullconv.study.small.BATCH", 2)
 
 
 def test_a_small_sample_has_the_classes_where_the_large_one_has_them(tmp_path: Path) -> None:
@@ -201,13 +195,22 @@ def test_a_small_network_is_trained_and_counted(small: tuple[Small, ...]) -> Non
     assert (other != counts).any()
 
 
+def test_networks_trained_side_by_side_are_those_trained_one_by_one(small: tuple[Small, ...]) -> None:
+    beside = train_several(small[:2], 2, seed=3)
+    for seed, head in enumerate(beside, 3):
+        alone = guess(train_small(small[:2], seed=seed), small[5]).softmax(0)
+        assert (guess(head, small[5]).softmax(0) - alone).abs().mean() < 0.02  # sums of floats in another order
+    apart = guess(beside[0], small[5]).softmax(0) - guess(beside[1], small[5]).softmax(0)
+    assert apart.abs().mean() > 0.02
+
+
 @pytest.mark.usefixtures("quick")
 def test_the_worth_of_samples_from_end_to_end(small: tuple[Small, ...], tmp_path: Path) -> None:
     values = sample_values(seen_by_networks(train_several(small[:4], 2, seed=0), small[:4], small[4:], seed=0))
     assert values.shape == (2, 4, 3, small[0].label_space.size)
     assert np.isfinite(values).all()
-    spoiled = small[0].name
-    worth = worth_of(train_several(small[:4], 2, seed=0), small[:4], small[4:], {spoiled: 0.1}, tmp_path / "halves.jsonl", seed=0, pairs=1)
+    spoiled, heads = small[0].name, train_several(small[:4], 4, seed=0)
+    worth = worth_of(heads, small[:4], small[4:], {spoiled: 0.1}, tmp_path / "halves.jsonl", seed=0, pairs=1)
     assert worth.names == tuple(sample.name for sample in small[:4])
     assert worth.values.shape == (4, 4, 3, small[0].label_space.size)
     assert worth.advice.fix == (spoiled,)

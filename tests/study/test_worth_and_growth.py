@@ -12,12 +12,11 @@ from tests.study.test_wrong_labels import command
 from fullconv.data.scenes import write_scenes
 from fullconv.study import value
 
+pytestmark = pytest.mark.usefixtures("quick")
+
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Trainings too short to learn anything, and few of them."""
-    monkeypatch.setattr("fullconv.study.small.STEPS", 2)
-    monkeypatch.setattr("fullconv.study.small.BATCH", 2)
+def few_halves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(value, "worth_of", partial(value.worth_of, pairs=1))
 
 
@@ -56,5 +55,6 @@ def test_other_label_maps_are_asked_anew(tmp_path: Path) -> None:
 
 def test_too_few_samples_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenes = write_scenes(tmp_path / "scenes", train=4, val=2, size=(64, 96))
-    assert command(scenes, "--value", "--out", tmp_path / "study") == 2
+    for asked in (["--value"], ["--curve"], ["--next", scenes / "images/train"]):
+        assert command(scenes, *asked, "--out", tmp_path / "study") == 2
     assert "at least 8 samples of train" in capsys.readouterr().err

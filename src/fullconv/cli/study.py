@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +13,16 @@ from fullconv.base.errors import UsageError
 from fullconv.cli.data import LABEL_OPTIONS, split_names, with_options
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fullconv.data.samples import SampleSet
+    from fullconv.nets.sharp import SharpHead
     from fullconv.road import Asked
     from fullconv.study.case import Case
     from fullconv.study.document import Answers
     from fullconv.study.findings import Finding
+    from fullconv.study.prelabels import Batch
     from fullconv.study.small import Small
     from fullconv.study.suspects import WrongLabels
 
@@ -36,6 +42,15 @@ FEWEST = 8  # samples of train, of which parts are trained on
 )
 @click.option("--value", is_flag=True, help="Also: what each sample of train is worth, checked by training on halves.")
 @click.option("--curve", is_flag=True, help="Also: what more samples would bring, from trainings on parts.")
+@click.option(
+    "--next",
+    "unlabelled",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A folder of photos without label maps: also, which to label next, with label maps to begin with.",
+)
+@click.option(
+    "--batch", type=click.IntRange(min=1), default=24, show_default=True, help="With --next: how many photos."
+)
 @click.option("--apply", "fixes", type=click.Path(path_type=Path), help="A fixes.json to perform.")
 @click.option("--to", type=click.Path(path_type=Path), help="With --apply: a new folder for the mended copy.")
 @click.option("--json", "as_json", is_flag=True, help="Print study.json and nothing else.")
@@ -49,6 +64,8 @@ def command(
     earlier: Path | None,
     value: bool,
     curve: bool,
+    unlabelled: Path | None,
+    batch: int,
     fixes: Path | None,
     to: Path | None,
     as_json: bool,
@@ -57,7 +74,7 @@ def command(
 
     OUT gets study.html to read, the same as study.json, and fixes.json, which lists the repairs: edit it, then
     fullconv study --apply OUT/fixes.json --to MENDED writes a mended copy. DATA is only read, and nothing is trained
-    unless --run, --value or --curve ask for it; stopped then, the same command goes on.
+    unless --run, --value, --curve or --next ask for it; stopped then, the same command goes on.
     """
     if fixes is not None:
         _apply(fixes, to)
@@ -80,7 +97,7 @@ def command(
             "leave them out",
         )
     names = split_names(classes)
-    if earlier is None and not value and not curve:  # the doctor alone: torch is not loaded
+    if earlier is None and not (value or curve or unlabelled):  # the doctor alone: torch is not loaded
         case, answers = read_case(data, classes=names, others=others, void=void, splits=splits), None
     else:
         from fullconv.road import Asked, asked_of, case_of
@@ -90,7 +107,8 @@ def command(
             asked = replace(asked_of(earlier), data=data)
         case = case_of(asked)
         say = (lambda _: None) if as_json else click.echo
-        answers = _answers(case, asked, earlier, out, value=value, curve=curve, say=say)
+        wished = Wished(earlier, value, curve, unlabelled, batch)
+        answers = _answers(case, asked, wished, out, say)
     findings = findings_of(case)
     document = write_study(out, case, findings, answers)
     click.echo(
@@ -98,36 +116,71 @@ def command(
     )
 
 
-def _answers(
-    case: Case,
-    asked: Asked,
-    earlier: Path | None,
-    out: Path,
-    *,
-    value: bool,
-    curve: bool,
-    say: Callable[[str], None],
-) -> Answers:
+@dataclass(frozen=True)
+class Wished:
+    """What a study is asked beyond its findings; see the options of the same names."""
+
+    earlier: Path | None
+    value: bool
+    curve: bool
+    unlabelled: Path | None
+    batch: int
+
+
+def _answers(case: Case, asked: Asked, wished: Wished, out: Path, say: Callable[[str], None]) -> Answers:
     """What was asked beyond the findings."""
     from fullconv.study.document import Answers
     from fullconv.study.growth import growth_of
-    from fullconv.study.small import NETWORKS, train_several
+    from fullconv.study.small import NETWORKS, shrink_samples, train_several
     from fullconv.study.value import worth_of
 
-    wrong = None if earlier is None else _wrong_labels(case, asked, earlier, out, say)
-    if not value and not curve:
-        return Answers(wrong)
-    train, val, folder = _small(asked, out)
-    worth = growth = None
-    if value:
+    wrong = None if wished.earlier is None else _wrong_labels(case, asked, wished.earlier, out, say)
+    answers = Answers(wrong)
+    if not (wished.value or wished.curve or wished.unlabelled):
+        return answers
+    samples, folder = _samples(asked, out)
+    _check_enough(samples, wished)
+    train = shrink_samples(samples.train, folder)
+    val = shrink_samples(samples.val, folder) if wished.value or wished.curve else ()
+    if wished.curve:
+        say("What more samples would bring: 8 trainings of a small network.")
+        answers = replace(answers, growth=growth_of(train, val, folder / "parts.jsonl", seed=asked.seed))
+    if not (wished.value or wished.unlabelled):
+        return answers
+    heads = train_several(train, NETWORKS, seed=asked.seed)
+    if wished.unlabelled:
+        answers = replace(answers, batch=_batch(samples, train, heads, wished, out, folder))
+    if wished.value:
         say("What samples are worth: some 60 trainings of a small network.")
         quality = {} if wrong is None else wrong.quality
-        heads = train_several(train, NETWORKS, seed=asked.seed)
         worth = worth_of(heads, train, val, quality, folder / "halves.jsonl", seed=asked.seed)
-    if curve:
-        say("What more samples would bring: 8 trainings of a small network.")
-        growth = growth_of(train, val, folder / "parts.jsonl", seed=asked.seed)
-    return Answers(wrong, worth, growth)
+        answers = replace(answers, worth=worth)
+    return answers
+
+
+def _batch(
+    samples: SampleSet, train: Sequence[Small], heads: Sequence[SharpHead], wished: Wished, out: Path, folder: Path
+) -> Batch:
+    """Which photos to label next, and label maps to begin with: by the run, else by the small networks."""
+    from fullconv.nets.bundle import load
+    from fullconv.study.label_next import label_next
+    from fullconv.study.prelabels import Batch, photos_to_label, seen_small, write_prelabels
+
+    assert wished.unlabelled is not None
+    space = samples.label_space
+    unlabelled, left_out = photos_to_label(wished.unlabelled, samples.contents.values(), space, folder / "next")
+    chosen = label_next(heads, train, [one.small for one in unlabelled.values()], wished.batch)
+    bundle = None if wished.earlier is None else load(wished.earlier / "bundle")
+
+    def see(name: str, photo: NDArray[np.uint8]) -> NDArray[np.integer[Any]]:
+        if bundle is not None:
+            return bundle.predict(photo).labels
+        return seen_small(heads, unlabelled[name].small, (photo.shape[0], photo.shape[1]))
+
+    seen_by = folder.name if wished.earlier is None else str(wished.earlier.resolve())
+    photos = {name: one.photo for name, one in unlabelled.items()}
+    named = {one.name: photos[one.name] for one in chosen.choices}
+    return Batch(chosen, photos, left_out, write_prelabels(named, see, seen_by, space, out / "next"))
 
 
 def _wrong_labels(case: Case, asked: Asked, earlier: Path, out: Path, say: Callable[[str], None]) -> WrongLabels:
@@ -149,20 +202,24 @@ def _wrong_labels(case: Case, asked: Asked, earlier: Path, out: Path, say: Calla
     return wrong_labels(parts, case.space)
 
 
-def _small(asked: Asked, out: Path) -> tuple[tuple[Small, ...], tuple[Small, ...], Path]:
-    """Train and val as small samples, and the folder of what is trained on them: one for each content."""
+def _check_enough(samples: SampleSet, wished: Wished) -> None:
+    if len(samples.train) >= FEWEST and (samples.val or not (wished.value or wished.curve)):
+        return
+    raise UsageError(
+        f"--value, --curve and --next train on at least {FEWEST} samples of train; the first two measure on val",
+        f"{len(samples.train)} of train, {len(samples.val)} of val, in {samples.root}",
+        "add samples, or say which are val: --splits FILE",
+    )
+
+
+def _samples(asked: Asked, out: Path) -> tuple[SampleSet, Path]:
+    """The samples, and the folder of what is trained on them: one for each content."""
     from fullconv.base.files import content_hash
     from fullconv.labels.decode import source_of
     from fullconv.road import code_version, samples_of
     from fullconv.study import small
 
     samples = samples_of(asked)
-    if not samples.val or len(samples.train) < FEWEST:
-        raise UsageError(
-            f"--value and --curve train on at least {FEWEST} samples of train and measure on val",
-            f"{len(samples.train)} of train, {len(samples.val)} of val, in {asked.data}",
-            "add samples, or say which are val: --splits FILE",
-        )
     maps = list(dict.fromkeys(source_of(one.label_map) for one in (*samples.train, *samples.val)))
     splits = {"train": [one.name for one in samples.train], "val": [one.name for one in samples.val]}
     key = content_hash(
@@ -175,8 +232,7 @@ def _small(asked: Asked, out: Path) -> tuple[tuple[Small, ...], tuple[Small, ...
         *map(str, maps),
         *maps,
     )
-    folder = out / "small" / key[:12]
-    return small.shrink_samples(samples.train, folder), small.shrink_samples(samples.val, folder), folder
+    return samples, out / "small" / key[:12]
 
 
 def describe(case: Case, findings: list[Finding], document: dict[str, Any], out: Path) -> str:
@@ -188,6 +244,7 @@ def describe(case: Case, findings: list[Finding], document: dict[str, Any], out:
     lines += _suspects(document) if "suspects" in document else []
     lines += _advice(document) if "advice" in document else []
     lines += _curve(document["learning_curve"]) if "learning_curve" in document else []
+    lines += _next(document["label_next"]) if "label_next" in document else []
     lines += ["", f"With pictures: {out / 'study.html'}"]
     if any(finding.repair for finding in findings):
         lines += ["", f"What can be mended stands in {out / 'fixes.json'}; edit it, then:"]
@@ -235,6 +292,19 @@ def _more(one: dict[str, Any]) -> str:
     return (
         f"  {images} more with {one['class']}: its recall from {now['figure']:.2f} to {more['figure']:.2f} {interval}"
     )
+
+
+def _next(label_next: dict[str, Any]) -> list[str]:
+    photos = label_next["photos"]
+    rows = [f"  {one['promise']:.1f} {Path(one['photo']).name}, {', '.join(one['classes'])}" for one in photos[:LISTED]]
+    more = len(photos) - len(rows)
+    return [
+        "",
+        f"To label next, of {label_next['of']} photos; what each would teach, times the median, and where:",
+        *rows,
+        *([f"  and {more} more"] if more > 0 else []),
+        f"With label maps to begin with, for labelme, CVAT and COCO tools: {label_next['prelabels']}",
+    ]
 
 
 def _apply(fixes: Path, to: Path | None) -> None:

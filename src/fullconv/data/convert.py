@@ -1,7 +1,7 @@
 """Write samples in another format, every pixel as it is. Road: data, last. In: a SampleSet. Out: a new folder.
 
 COCO, labelme and CVAT draw things as shapes; polygons would lose pixels, so that each connected region of a class
-becomes one mask (COCO and CVAT: run lengths; labelme: a `mask` shape, which labelme 5.3 and later reads). Knows no torch.
+becomes one mask (COCO and CVAT: run lengths; labelme: a `mask` shape, which 5.3 and later reads). Knows no torch.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ def _labelme_shape(region: Region, space: LabelSpace) -> dict[str, Any]:
 
 
 def _write_cvat(samples: SampleSet, out: Path) -> None:
-    """CVAT for images 1.1: one XML file; classes in their order also in labels.txt, as CVAT keeps none."""
+    """CVAT for images 1.1: one XML file; labels.txt says the order of the classes when they are read again."""
     space = samples.label_space
     document = Element("annotations")
     SubElement(document, "version").text = "1.1"

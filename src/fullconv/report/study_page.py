@@ -17,6 +17,7 @@ from fullconv.base.files import write_json, write_text
 from fullconv.base.images import read_photo
 from fullconv.labels.builtin import VOC_PALETTE
 from fullconv.labels.decode import decode
+from fullconv.labels.maps import read_label_map
 from fullconv.labels.space import LabelSpace
 from fullconv.report import words
 from fullconv.report.charts import Band, band_chart
@@ -30,11 +31,13 @@ from fullconv.study.suspects import SHOWN as SUSPECTS_SHOWN
 from fullconv.study.suspects import Suspect, WrongLabels
 
 if TYPE_CHECKING:  # what trains, and with it torch
+    from fullconv.study.prelabels import Batch
     from fullconv.study.value import Worth
 
 MOST_SHOWN = 12  # samples of one finding
 MOST_PAIRS_SHOWN = 6
 MOST_VALUED = 6
+MOST_TO_LABEL = 24
 MOST_NAMED = 400
 LONGEST_PX = 240
 _LEAST_PX = 96  # of a suspect and its surroundings
@@ -73,6 +76,15 @@ class Wrong:
     guess: str
 
 
+@dataclass(frozen=True)
+class ToLabel:
+    """A photo to label next as the page shows it: data URIs of the photo, its parts outlined, and of its pre-label."""
+
+    caption: dict[str, Any]
+    photo: str
+    labels: str
+
+
 def write_study(
     out: Path, case: Case, findings: Sequence[Finding], answers: Answers | None = None, **more: Any
 ) -> dict[str, Any]:
@@ -100,10 +112,12 @@ def _page(case: Case, findings: Sequence[Finding], answers: Answers, document: d
     sections = [_section(case, finding) for finding in findings]
     suspected = [] if answers.wrong is None else _wrong(case, answers.wrong)
     valued = [] if answers.worth is None else _valued(case, answers.worth)
+    to_label = [] if answers.batch is None else _to_label(case, answers.batch, document["label_next"])
     shown = sorted(
         {name for one in sections for sample in _all(one) for name in sample.classes}
         | {name for one in suspected for name in (one.given, one.likely)}
         | {name for _, several in valued for sample, _ in several for name in sample.classes}
+        | {name for one in to_label for name in one.caption["classes"]}
     )
     return environment.get_template("study.html.j2").render(
         name=case.root.name,
@@ -114,6 +128,7 @@ def _page(case: Case, findings: Sequence[Finding], answers: Answers, document: d
         asked_networks=answers.wrong is not None,
         suspected=suspected,
         valued=valued,
+        to_label=to_label,
         curve=_curve(document["learning_curve"]) if "learning_curve" in document else None,
         severities=[severity for severity in SEVERITIES if any(one.severity == severity for one in findings)],
         shown_classes=shown,
@@ -198,6 +213,25 @@ def _valued(case: Case, worth: Worth) -> list[tuple[str, list[tuple[Shown, float
         (what, [(_shown(case, places[worth.names[one]]), float(effects[one])) for one in several])
         for what, several in ends
     ]
+
+
+def _to_label(case: Case, batch: Batch, label_next: dict[str, Any]) -> list[ToLabel]:
+    """The first photos of the batch, with what is written to begin with."""
+    assert case.space is not None
+    space = case.space.as_written()
+    shown = []
+    for caption in label_next["photos"][:MOST_TO_LABEL]:
+        photo = _small(read_photo(batch.photos[caption["name"]]), Image.Resampling.BOX)
+        labels = read_label_map(batch.folder / "masks" / f"{caption['name']}.png", space)
+        height, width = photo.shape[:2]
+        whole = (slice(0, height), slice(0, width))
+        outlined = photo
+        for top, left, bottom, right in caption["parts"]:
+            box = (round(top * height), round(left * width), round(bottom * height), round(right * width))
+            outlined = _outlined(outlined, box, whole)
+        over = _over(photo, _small(_coloured(space, labels), Image.Resampling.NEAREST))
+        shown.append(ToLabel(caption, jpeg_uri(outlined), jpeg_uri(over)))
+    return shown
 
 
 def _curve(growth: dict[str, Any]) -> Band:

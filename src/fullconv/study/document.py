@@ -22,6 +22,7 @@ from fullconv.study.suspects import WrongLabels
 
 if TYPE_CHECKING:  # what trains, and with it torch
     from fullconv.study.growth import Growth
+    from fullconv.study.prelabels import Batch
     from fullconv.study.value import Worth
 
 CURVE_AT = (0.125, 0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)  # of the samples there are
@@ -37,11 +38,13 @@ class Answers:
         wrong: what networks say of the labels.
         worth: what the samples of train are worth.
         growth: what more samples would bring.
+        batch: photos to label next.
     """
 
     wrong: WrongLabels | None = None
     worth: Worth | None = None
     growth: Growth | None = None
+    batch: Batch | None = None
 
 
 def study_json(case: Case, findings: Sequence[Finding], answers: Answers, out: Path) -> dict[str, Any]:
@@ -72,6 +75,7 @@ def study_json(case: Case, findings: Sequence[Finding], answers: Answers, out: P
         **({} if wrong is None else _wrong(wrong, names)),
         **({} if answers.worth is None else _worth(answers.worth, names)),
         **({} if answers.growth is None else {"learning_curve": _growth(answers.growth, names)}),
+        **({} if answers.batch is None else {"label_next": _next(answers.batch, names)}),
     }
 
 
@@ -144,6 +148,27 @@ def _growth(growth: Growth, names: Sequence[str]) -> dict[str, Any]:
                 names, growth.images, growth.recalls, growth.precisions, strict=True
             )
         ],
+    }
+
+
+def _next(batch: Batch, names: Sequence[str]) -> dict[str, Any]:
+    return {
+        "of": len(batch.photos),
+        "redundancy": _round(batch.chosen.redundancy),
+        "photos": [
+            {
+                "name": one.name,
+                "photo": str(batch.photos[one.name]),
+                "promise": _short(one.promise),
+                "classes": [names[index] for index in one.classes],
+                "nearest": one.nearest,
+                "likeness": _round(one.likeness),
+                "parts": [[_short(end) for end in box] for box in one.parts],
+            }
+            for one in batch.chosen.choices
+        ],
+        "left_out": [{"photo": str(photo), "why": why} for photo, why in batch.left_out.items()],
+        "prelabels": str(batch.folder),
     }
 
 

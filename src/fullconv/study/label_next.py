@@ -144,7 +144,7 @@ def in_order(taught: Floats, likeness: Floats, labelled: int, number: int) -> li
 
 
 def alike_looks(photos: Sequence[Small]) -> Floats:
-    """(P, P) how alike photos look: correlation of the means of the coarsest maps, each map less its mean over photos."""
+    """(P, P) how alike photos look, -1 to 1: by the means of the coarsest maps, each standardised over the photos."""
     looks = np.stack([_look(one) for one in photos])
     looks = (looks - looks.mean(0)) / (looks.std(0) + 1e-6)
     looks /= np.maximum(np.linalg.norm(looks, axis=1, keepdims=True), 1e-6)

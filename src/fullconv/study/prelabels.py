@@ -20,7 +20,7 @@ from PIL import Image
 
 from fullconv.base.errors import UnreadableImage, UsageError
 from fullconv.base.files import content_hash
-from fullconv.base.images import photo_size, read_photo
+from fullconv.base.images import read_photo
 from fullconv.base.progress import progress
 from fullconv.data.convert import convert_samples
 from fullconv.data.formats.folders import images_in
@@ -30,11 +30,19 @@ from fullconv.labels.space import LabelSpace
 from fullconv.nets.sharp import SharpHead
 from fullconv.predict.outputs import output_names
 from fullconv.study.label_next import LabelNext
-from fullconv.study.small import Small, guess
+from fullconv.study.small import Small, guess, shrink_photo
 
 FORMS = ("labelme", "cvat", "coco")
 See = Callable[[str, NDArray[np.uint8]], NDArray[np.integer[Any]]]
 """(name, (H, W, 3) photo) -> (H, W) class ids."""
+
+
+@dataclass(frozen=True)
+class Unlabelled:
+    """A photo without a label map, and what small networks see of it."""
+
+    photo: Path
+    small: Small
 
 
 @dataclass(frozen=True)
@@ -53,35 +61,37 @@ class Batch:
     folder: Path
 
 
-def photos_to_label(folder: Path, labelled: Collection[str]) -> tuple[dict[str, Path], dict[Path, str]]:
+def photos_to_label(
+    folder: Path, labelled: Collection[str], space: LabelSpace, small: Path
+) -> tuple[dict[str, Unlabelled], dict[Path, str]]:
     """The photos in a folder, by name, and those left out with the reason.
 
     Args:
         labelled: sha256 of photos that have a label map.
-    Raises: UsageError if no photo is left.
+        small: keeps what small networks see of them.
+    Raises: UsageError if no photo is left; DiskFull.
     """
     left_out: dict[Path, str] = {}
     seen = set(labelled)
-    kept = []
-    for photo in images_in(folder) if folder.is_dir() else ():
+    kept: dict[str, Unlabelled] = {}
+    photos = images_in(folder)
+    for name, photo in progress(zip(output_names(photos), photos, strict=True), what="photos", total=len(photos)):
         content = hashlib.sha256(photo.read_bytes()).hexdigest()
-        try:
-            photo_size(photo)
-        except UnreadableImage as error:
-            left_out[photo] = error.found
-            continue
         if content in seen:
             left_out[photo] = "labelled already, or here twice"
             continue
         seen.add(content)
-        kept.append(photo)
+        try:
+            kept[name] = Unlabelled(photo, shrink_photo(name, photo, space, small / content[:12]))
+        except UnreadableImage as error:
+            left_out[photo] = error.found
     if not kept:
         raise UsageError(
             "--next is a folder with photos that have no label map yet",
             f"none in {folder}" + (f", {len(left_out)} left out" if left_out else ""),
             "--next FOLDER",
         )
-    return dict(zip(output_names(kept), kept, strict=True)), left_out
+    return kept, left_out
 
 
 def write_prelabels(photos: Mapping[str, Path], see: See, seen_by: str, space: LabelSpace, out: Path) -> Path:
