@@ -5,9 +5,10 @@ python benchmarks/recover.py RUNS [CASE ...]      e.g. "voc-animals 0"; none: al
 Faults of labels are planted into train (benchmarks/plant.py), val stays clean. Small networks (study/small.py), each
 trained on two thirds of train, find wrong labels in the third that they have not seen; four, trained on all of it, say
 what each sample is worth to one half of val. What the advice names to be fixed gets its true label map back, as from a
-person who draws it anew; what it names to be dropped is left out. Then small networks are trained on train as it was
-before, spoiled, and mended, four seeds each, and scored on the other half of val. Beside it: as many label maps fixed as
-the advice names, but chosen by chance, by the loss, and by cleanlab's ranking. Writes benchmarks/results/recover.json.
+person who draws it anew; what it names to be dropped is left out. Twice: then the mended samples are studied, and what
+is named is fixed too. Then small networks are trained on train as it was before, spoiled, and mended, six seeds each,
+and scored on the other half of val. Beside it: as many label maps fixed as the advice names, but chosen by chance, by
+the loss, and by cleanlab's ranking. Writes benchmarks/results/recover.json.
 """
 
 from __future__ import annotations
@@ -23,15 +24,18 @@ from cleanlab.segmentation.rank import get_label_quality_scores
 from plant import plant
 from road import DATA
 from rows import run as run_cases
-from suspects import CLASSES, small_predictions
+from suspects import CLASSES
 
 import fullconv as fc
-from fullconv.study.small import NETWORKS, Small, mean_iou, shrink_samples, train_several, train_small
+from fullconv.measure.ratios import mean
+from fullconv.study.growth import IOU
+from fullconv.study.small import NETWORKS, Small, outcomes_of, shrink_samples, train_several
+from fullconv.study.small_folds import seen_by_others
 from fullconv.study.value import advise, sample_values, seen_by_networks
-from fullconv.study.wrong_labels import judged, trust_of
+from fullconv.study.wrong_labels import wrong_labels
 
 SHARES = {"swapped": 0.09, "shifted": 0.08, "missing": 0.08}  # of train
-TRAININGS = 4
+TRAININGS = 6
 Samples = Sequence[Small]
 
 
@@ -45,46 +49,50 @@ def recovered(name: str, seed: int, runs: Path) -> dict[str, Any]:
     val = shrink_samples(clean.val, folder / "val")
     asked, held = val[::2], val[1::2]
     wrong = {one.name for one, other in zip(true, given, strict=True) if (one.labels() != other.labels()).any()}
-    of_fullconv, of_others = _found(given, seed)
+    doubtful, scores = _found(given, folder / "others", seed)
     names = [one.name for one in given]
-    advice = advise(names, sample_values(seen_by_networks(train_several(given, NETWORKS, seed=seed), given, asked, seed=seed)), of_fullconv)
+    values = sample_values(seen_by_networks(train_several(given, NETWORKS, seed=seed), given, asked, seed=seed))
+    advice = advise(names, values, doubtful)
     number = len(advice.fix)
     by_chance = np.random.default_rng(1000 + seed).permutation(names)[:number]  # not in the order of planting
-    fixes = {"the advice": advice.fix, "chance": by_chance}
-    fixes |= {way: sorted(scores, key=lambda one: scores[one])[:number] for way, scores in of_others.items()}
-    before = {"clean": _reached(true, held), "spoiled": _reached(given, held)}
-    lost = before["clean"] - before["spoiled"]
-    mended = {f"fixed by {way}": _reached(_fixed(true, given, fixed), held) for way, fixed in fixes.items()}
-    kept = tuple(one for one in _fixed(true, given, advice.fix) if one.name not in advice.drop)
-    mended["fixed and dropped by the advice"] = _reached(kept, held)
-    left = tuple(one for one in given if one.name not in (*advice.fix, *advice.drop))
-    mended["dropped instead of fixed"] = _reached(left, held)
+    fixes = {"the advice": advice.fix, "chance": tuple(by_chance.tolist())}
+    fixes |= {way: tuple(sorted(each, key=lambda one: each[one])[:number]) for way, each in scores.items()}
+    mended = _fixed(true, given, advice.fix)
+    again, _ = _found(mended, folder / "others again", seed)
+    fixes["the advice, twice"] = (*advice.fix, *(name for name in again if name not in advice.fix))
+    sets = {"clean": true, "spoiled": given} | {f"fixed by {way}": _fixed(true, given, fixed) for way, fixed in fixes.items()}
+    sets["fixed and dropped by the advice"] = tuple(one for one in mended if one.name not in advice.drop)
+    sets["dropped instead of fixed"] = tuple(one for one in given if one.name not in (*advice.fix, *advice.drop))
+    reached = {what: _reached(train, held, folder / "reached" / f"{what}.jsonl") for what, train in sets.items()}
+    means = {what: float(each.mean()) for what, each in reached.items()}
+    lost = means["clean"] - means["spoiled"]
     return {
         "set": name,
         "seed": seed,
         "spoiled": len(wrong),
         "train": len(given),
-        "fix": number,
+        "fix": {way: len(fixed) for way, fixed in fixes.items()},
         "drop": len(advice.drop),
         "fix_spoiled": {way: len(wrong & set(fixed)) for way, fixed in fixes.items()},
         "drop_spoiled": len(wrong & set(advice.drop)),
-        "mean_iou": {what: round(value, 4) for what, value in (before | mended).items()},
-        "recovered": {what: round((value - before["spoiled"]) / lost, 3) for what, value in mended.items()},
+        "mean_iou": {what: round(value, 4) for what, value in means.items()},
+        "deviation": {what: round(float(each.std(ddof=1) / len(each) ** 0.5), 4) for what, each in reached.items()},
+        "recovered": {what: round((value - means["spoiled"]) / lost, 3) for what, value in means.items() if what not in ("clean", "spoiled")},
     }
 
 
-def _found(given: Samples, seed: int) -> tuple[dict[str, float], dict[str, dict[str, float]]]:
-    """Qualities by the study, and by others, of the same probabilities of networks that have not seen the sample."""
-    predictions = small_predictions(given, seed)
-    looked, judge = judged(predictions, trust_of(predictions, given[0].label_space))
+def _found(given: Samples, folder: Path, seed: int) -> tuple[tuple[str, ...], dict[str, dict[str, float]]]:
+    """What the study doubts, and the scores of others, of the same probabilities of networks that have not seen the sample."""
+    seen = seen_by_others(given, folder, seed=seed)
+    doubtful = wrong_labels(seen, given[0].label_space).doubtful
     others: dict[str, dict[str, float]] = {"loss": {}, "cleanlab": {}}
-    for name, labels, probabilities in predictions:
+    for name, labels, probabilities in seen("asking", None):
         known = labels < len(probabilities)
         filled = np.where(known, labels, probabilities.argmax(0)).astype(np.int64)
         of_given = np.take_along_axis(probabilities, filled[None], 0)[0]
         others["loss"][name] = float(np.log(np.maximum(of_given[known], 1e-6)).mean())
         others["cleanlab"][name] = float(get_label_quality_scores(filled[None], probabilities[None], verbose=False)[0][0])
-    return {name: judge.quality(one) for name, one in looked.items()}, others
+    return doubtful, others
 
 
 def _fixed(true: Samples, given: Samples, names: Any) -> Samples:
@@ -92,9 +100,9 @@ def _fixed(true: Samples, given: Samples, names: Any) -> Samples:
     return tuple(one if one.name in chosen else other for one, other in zip(true, given, strict=True))
 
 
-def _reached(train: Samples, val: Samples) -> float:
-    """Mean IoU, the mean of some trainings."""
-    return float(np.mean([mean_iou(train_small(train, seed=seed), val) for seed in range(TRAININGS)]))
+def _reached(train: Samples, val: Samples, journal: Path) -> Any:
+    """Mean IoU of some trainings."""
+    return mean(outcomes_of([(np.arange(len(train)), seed) for seed in range(TRAININGS)], train, val, journal)[:, IOU])
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ random order gets. Writes benchmarks/results/suspects.json.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 from plant import Planted, plant
 from road import DATA
 from rows import run as run_cases
-from scipy.special import logit, softmax
+from scipy.special import logit
 from sklearn.metrics import average_precision_score
 
 import fullconv as fc
@@ -37,10 +37,11 @@ from fullconv.labels.maps import nearest
 from fullconv.road import again
 from fullconv.study.case import read_case
 from fullconv.study.disagreements import disagreements
-from fullconv.study.folds import FOLDS, Unseen, unseen
-from fullconv.study.small import Small, guess, shrink_samples, train_small
+from fullconv.study.folds import Unseen, unseen
+from fullconv.study.small import shrink_samples
+from fullconv.study.small_folds import seen_by_others
 from fullconv.study.suspects import Judge
-from fullconv.study.wrong_labels import Prediction, judged, probabilities_of, trust_of
+from fullconv.study.wrong_labels import Seen, judged, probabilities_of, trust_of
 
 MINUTES = 4.0
 SHARES = {"swapped": 0.02, "shifted": 0.02, "missing": 0.02}  # of train
@@ -66,22 +67,11 @@ def planted_small(name: str, seed: int, runs: Path) -> dict[str, Any]:
     given = shrink_samples(samples, folder / "small")
     sizes = {one.name: one.size for one in given}
     wrong = {name: nearest(mask, sizes[name]) for name, mask in truth.wrong.items()}
-    predictions = small_predictions(given, seed)
-    return {"set": name, "seed": seed, **ranked(lambda: iter(predictions), given[0].label_space, Planted(truth.root, truth.samples, wrong))}
+    seen = seen_by_others(given, folder / "others", seed=seed)
+    return {"set": name, "seed": seed, **ranked(partial(seen, "asking", None), given[0].label_space, Planted(truth.root, truth.samples, wrong))}
 
 
-def small_predictions(given: Sequence[Small], seed: int) -> list[Prediction]:
-    """Small samples, each with the probabilities of a small network that was trained without its third."""
-    fold_of = np.random.default_rng(seed).permutation(len(given)) % FOLDS
-    predictions: list[Prediction] = []
-    for fold in range(FOLDS):
-        head = train_small([one for one, of in zip(given, fold_of, strict=True) if of != fold], seed=100 + fold)
-        asked = [one for one, of in zip(given, fold_of, strict=True) if of == fold]
-        predictions += [(one.name, one.labels(), softmax(guess(head, one).numpy(), axis=0)) for one in asked]
-    return predictions
-
-
-def ranked(predictions: Callable[[], Iterable[Prediction]], space: fc.LabelSpace, truth: Planted) -> dict[str, Any]:
+def ranked(predictions: Callable[[], Iterable[Seen]], space: fc.LabelSpace, truth: Planted) -> dict[str, Any]:
     """Average precision of every way, over samples, over pixels, and over pixels of tiles without void."""
     classes = space.size
     trust = trust_of(predictions(), space)

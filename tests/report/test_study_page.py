@@ -80,7 +80,7 @@ def test_suspects_are_shown_with_what_the_network_sees(tmp_path: Path) -> None:
     label_map = case.samples[0].read_labels()
     found = [Suspect("00", (10, 20, 40, 60), "swapped", 1, 0, 1200, 0.9 - index / 100) for index in range(SHOWN + 3)]
     pixels = np.array([[90, 10], [30, 70]])
-    wrong = WrongLabels(tuple(found), {"00": 0.1}, pixels, {"00": 1 - label_map.clip(0, 1)})
+    wrong = WrongLabels(tuple(found), {"00": 0.1}, ("00",), pixels, {"00": 1 - label_map.clip(0, 1)})
     document = write_study(tmp_path, case, findings_of(case), Answers(wrong))
     text = (tmp_path / "study.html").read_text()
     section = text.split('id="suspects"')[1].split("</section>")[0]

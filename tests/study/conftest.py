@@ -17,4 +17,5 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr("fullconv.study.small.STEPS", 3)
     monkeypatch.setattr("fullconv.study.small.BATCH", 2)
-    monkeypatch.setattr("fullconv.study.small.on_all_cores", in_turn)
+    for module in ("small", "small_folds"):
+        monkeypatch.setattr(f"fullconv.study.{module}.on_all_cores", in_turn)

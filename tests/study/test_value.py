@@ -125,6 +125,7 @@ def test_measures_are_those_of_sklearn() -> None:
     np.testing.assert_allclose(measured(pixels), oracles)
 
 
+@pytest.mark.usefixtures("quick")
 def test_what_the_journal_holds_is_not_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: list[tuple[tuple[int, ...], int]] = []
 
@@ -180,7 +181,7 @@ def test_what_all_networks_hold_for_harmful_is_dropped_and_what_is_likely_wrong_
     values[:, 2, 2] = np.array([-0.3, 0.1, -0.3, 0.1])[:, None]  # networks disagree
     values[:, 3, 2] = -0.1  # harms, and is likely wrong
     values[:, 4, 1] = -0.1  # lowers a precision, and the IoU not
-    advice = advise(tuple("abcde"), values, {"d": 0.2, "a": 0.9})
+    advice = advise(tuple("abcde"), values, ("d",))
     assert (advice.fix, advice.drop) == (("d",), ("b",))
 
 
@@ -210,7 +211,7 @@ def test_the_worth_of_samples_from_end_to_end(small: tuple[Small, ...], tmp_path
     assert values.shape == (2, 4, 3, small[0].label_space.size)
     assert np.isfinite(values).all()
     spoiled, heads = small[0].name, train_several(small[:4], 4, seed=0)
-    worth = worth_of(heads, small[:4], small[4:], {spoiled: 0.1}, tmp_path / "halves.jsonl", seed=0, pairs=1)
+    worth = worth_of(heads, small[:4], small[4:], (spoiled,), tmp_path / "halves.jsonl", seed=0, pairs=1)
     assert worth.names == tuple(sample.name for sample in small[:4])
     assert worth.values.shape == (4, 4, 3, small[0].label_space.size)
     assert worth.advice.fix == (spoiled,)

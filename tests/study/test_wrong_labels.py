@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from fullconv.road import asked_of
 from fullconv.study import wrong_labels as station
 from fullconv.study.case import read_case
 from fullconv.study.folds import Unseen
-from fullconv.study.wrong_labels import wrong_labels
+from fullconv.study.wrong_labels import probabilities_of, wrong_labels
 
 SPOILED = 5
 
@@ -46,7 +47,8 @@ def test_a_planted_error_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyP
     case = read_case(root)
     assert case.space is not None
     everything = tuple(case.samples.values())
-    found = wrong_labels([Unseen(tmp_path / "a", everything[:8]), Unseen(tmp_path / "b", everything[8:])], case.space)
+    parts = [Unseen(tmp_path / "a", everything[:8]), Unseen(tmp_path / "b", everything[8:])]
+    found = wrong_labels(partial(probabilities_of, parts), case.space)
     first = found.suspects[0]
     assert (first.sample, first.given, first.likely) == (f"{SPOILED:02d}", 1, 2)
     assert min(found.quality, key=lambda name: found.quality[name]) == f"{SPOILED:02d}"

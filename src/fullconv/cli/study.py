@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -132,7 +133,9 @@ def _answers(case: Case, asked: Asked, wished: Wished, out: Path, say: Callable[
     from fullconv.study.document import Answers
     from fullconv.study.growth import growth_of
     from fullconv.study.small import NETWORKS, shrink_samples, train_several
+    from fullconv.study.small_folds import seen_by_others
     from fullconv.study.value import worth_of
+    from fullconv.study.wrong_labels import at_own_size, wrong_labels
 
     wrong = None if wished.earlier is None else _wrong_labels(case, asked, wished.earlier, out, say)
     answers = Answers(wrong)
@@ -150,10 +153,16 @@ def _answers(case: Case, asked: Asked, wished: Wished, out: Path, say: Callable[
     heads = train_several(train, NETWORKS, seed=asked.seed)
     if wished.unlabelled:
         answers = replace(answers, batch=_batch(samples, train, heads, wished, out, folder))
+    if wished.value and wrong is None:
+        say("Wrong labels: 9 trainings of a small network.")
+        seen = seen_by_others(train, folder / "others", seed=asked.seed)
+        sizes = {one.name: one.size for one in samples.train}
+        wrong = at_own_size(wrong_labels(seen, samples.label_space), train, sizes)
+        answers = replace(answers, wrong=wrong)
     if wished.value:
         say("What samples are worth: some 60 trainings of a small network.")
-        quality = {} if wrong is None else wrong.quality
-        worth = worth_of(heads, train, val, quality, folder / "halves.jsonl", seed=asked.seed)
+        assert wrong is not None
+        worth = worth_of(heads, train, val, wrong.doubtful, folder / "halves.jsonl", seed=asked.seed)
         answers = replace(answers, worth=worth)
     return answers
 
@@ -187,7 +196,7 @@ def _wrong_labels(case: Case, asked: Asked, earlier: Path, out: Path, say: Calla
     """What networks say of the labels that have not seen them."""
     from fullconv.road import again
     from fullconv.study.folds import FOLDS, unseen
-    from fullconv.study.wrong_labels import wrong_labels
+    from fullconv.study.wrong_labels import probabilities_of, wrong_labels
 
     how_long = f"{asked.steps} steps a stage" if asked.steps else f"{asked.minutes:g} minutes"
     say(f"Wrong labels: {FOLDS} runs of {how_long}, as {earlier} was asked, each without a part of train.")
@@ -199,7 +208,7 @@ def _wrong_labels(case: Case, asked: Asked, earlier: Path, out: Path, say: Calla
         seed=asked.seed,
     )
     assert case.space is not None
-    return wrong_labels(parts, case.space)
+    return wrong_labels(partial(probabilities_of, parts), case.space)
 
 
 def _check_enough(samples: SampleSet, wished: Wished) -> None:

@@ -88,6 +88,7 @@ def _wrong(wrong: WrongLabels, names: Sequence[str]) -> dict[str, Any]:
             asdict(one) | {"box": list(one.box), "given": names[one.given], "likely": names[one.likely]}
             for one in wrong.suspects
         ],
+        "doubtful": list(wrong.doubtful),
         "sample_scores": {name: _round(value) for name, value in sorted(wrong.quality.items())},
         "confusions": [
             {"given": names[given], "likely": names[likely], "regions": len(pixels), "pixels": sum(pixels)}

@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache, partial
 from math import prod
 from pathlib import Path
@@ -39,7 +40,7 @@ from fullconv.measure.ratios import Floats, iou, mean, ratio
 from fullconv.nets.body import Body, Tap
 from fullconv.nets.classifiers import build_classifier
 from fullconv.nets.preparation import Preparation
-from fullconv.nets.sharp import SharpHead, sharp
+from fullconv.nets.sharp import SharpHead, bring, lag_between, sharp
 from fullconv.nets.surgery import convolutionalize
 from fullconv.train.optimiser import build_optimiser, set_rate
 from fullconv.train.precision import autocast, quick_bfloat16
@@ -175,6 +176,16 @@ def cells_seen(head: SharpHead, sample: Small) -> tuple[Tensor, Tensor]:
         scores = head.cells([_tensor(one)[None] for one in sample.maps()])
     handle.remove()
     return read[0][0, :, :rows, :columns], scores[0, :, :rows, :columns]
+
+
+def enlarged(at_cells: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """(K, h, w) at the finest map's cells, as `cells_seen` gives them, to (K, H, W) of the small photo, bilinearly."""
+    tap = _backbone()[1][0]
+    lag = lag_between(tap, 1, (Fraction(0), Fraction(0)))
+    whole: NDArray[np.float32] = bring(torch.from_numpy(at_cells)[None], factor=tap.stride, lag=lag, size=size)[
+        0
+    ].numpy()
+    return whole
 
 
 def labels_at_cells(head: SharpHead, sample: Small) -> NDArray[np.integer[Any]]:

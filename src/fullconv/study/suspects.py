@@ -32,7 +32,6 @@ _HALF = 0.5
 _FAULTY = 0.05  # of the samples, that a score takes to have a fault
 _SHARES = (0.01, 0.5)  # the least and the most of the samples that are taken to have one
 _ENOUGH = 40  # spoiled label maps, for a share to be told
-DOUBTFUL = 2 / 3  # the quality where faults are half of all label maps as they are
 _RAREST = 1e-4  # rates below are taken for this
 _LEAST_ODDS = -12.0  # logarithm, of a region and of a label map without any
 _MIX = np.array([0.5, 0.25, 0.25])
@@ -68,6 +67,7 @@ class WrongLabels:
     Args:
         suspects: regions, the likeliest errors first.
         quality: name -> 0 to 1, see `Judge.quality`.
+        doubtful: names of those of least quality, as many as are estimated to have a fault; the worst first.
         pixels: (K, K) by given class and by most probable class: out of fold, so what it says of precision and recall
             is what the samples are worth to networks trained on the others.
         guesses: name -> (H, W) class ids that the network sees, of the samples of the first `SHOWN` suspects.
@@ -75,6 +75,7 @@ class WrongLabels:
 
     suspects: tuple[Suspect, ...]
     quality: dict[str, float]
+    doubtful: tuple[str, ...]
     pixels: NDArray[np.int64]
     guesses: dict[str, Labels]
 
@@ -105,6 +106,7 @@ class Judge:
         bias: of their sum.
         middle, spread: (3,) of what is known of a label map as a whole, see `_of_map`.
         slope, offset: from the mix of these to the logarithm of the odds that the label map is wrong.
+        share: of the label maps, how many have a fault, see `faulty_share`.
     """
 
     signs: Signs
@@ -115,6 +117,7 @@ class Judge:
     spread: Floats
     slope: float = 1.0
     offset: float = 0.0
+    share: float = 0.0
 
     def scores(self, regions: Sequence[Disagreement]) -> Floats:
         """(N,) how likely each label is wrong, 0 to 1."""
@@ -126,10 +129,7 @@ class Judge:
         return sorted(found, key=lambda one: -one.score)[:_MOST]
 
     def quality(self, looked: Looked) -> float:
-        """0 to 1, low where a label map may be wrong; at `DOUBTFUL` it is as likely as not.
-
-        As many label maps are taken to have a fault as `faulty_share` finds.
-        """
+        """0 to 1, low where a label map may be wrong; `share` of the label maps are taken to have a fault."""
         return float(expit(-self.slope * self.mixed(looked) - self.offset))
 
     def mixed(self, looked: Looked) -> float:
@@ -174,11 +174,12 @@ def _fitted(
     of_maps = np.array([judge._of_map(one) for one in as_they_are])
     judge = replace(judge, middle=of_maps.mean(0), spread=of_maps.std(0) + _SPREAD)
     of_these, of_spoiled = (np.array([judge.mixed(one) for one in several]) for several in (as_they_are, spoiled))
-    weight = faulty_share(of_these, of_spoiled) * len(as_they_are) / len(spoiled)
+    share = faulty_share(of_these, of_spoiled)
+    weight = share * len(as_they_are) / len(spoiled)
     slope, offset = _regression(of_these[:, None], of_spoiled[:, None], weight=weight)
     faulty, weights = _weighed(as_they_are, spoiled, _FAULTY)
     told = float(average_precision_score(faulty, np.concatenate([of_these, of_spoiled]), sample_weight=weights))
-    return told, replace(judge, slope=float(slope[0]), offset=offset)
+    return told, replace(judge, slope=float(slope[0]), offset=offset, share=share)
 
 
 def faulty_share(as_they_are: Floats, spoiled: Floats) -> float:

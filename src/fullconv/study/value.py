@@ -6,7 +6,7 @@ trained on all of train (`refit`); what to do with each sample; how well trainin
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +20,6 @@ from fullconv.nets.sharp import SharpHead
 from fullconv.study.check import PAIRS, Foretold, agreement, foretold, halves_of, retrained
 from fullconv.study.refit import MEASURES, Cells, Floats, effects, refit
 from fullconv.study.small import Small, cells_seen, labels_at_cells, mean_iou, train_small
-from fullconv.study.suspects import DOUBTFUL
 
 CELLS = 600  # of a sample, in random places
 GAIN_TRAININGS = 3  # of train as it is, and as many of train without what the advice names
@@ -114,7 +113,7 @@ def worth_of(
     heads: Sequence[SharpHead],
     train: Sequence[Small],
     val: Sequence[Small],
-    quality: Mapping[str, float],
+    doubtful: Sequence[str],
     journal: Path,
     *,
     seed: int,
@@ -124,7 +123,7 @@ def worth_of(
 
     Args:
         heads: some, trained on all of train.
-        quality: name -> 0 to 1, see `suspects.quality`; empty where wrong labels were not asked for.
+        doubtful: names of samples whose label maps are likely wrong.
         journal: keeps the trainings on halves.
         pairs: of halves, for the check.
     Raises: TrainingError, DiskFull.
@@ -135,7 +134,7 @@ def worth_of(
     outcomes = retrained(train, val, halves, journal)
     asked = np.arange(len(val)) % 2 == 0
     names = tuple(sample.name for sample in train)
-    advice = advise(names, sample_values([one.of_val(asked) for one in seen]), quality)
+    advice = advise(names, sample_values([one.of_val(asked) for one in seen]), doubtful)
     return Worth(
         names,
         values,
@@ -147,20 +146,18 @@ def worth_of(
     )
 
 
-def advise(names: Sequence[str], values: Floats, quality: Mapping[str, float]) -> Advice:
+def advise(names: Sequence[str], values: Floats, doubtful: Sequence[str]) -> Advice:
     """What to do with each sample of train.
 
     Args:
         names: of the S samples.
         values: (networks, S, 3, K), see `sample_values`.
-        quality: name -> 0 to 1, see `suspects.quality`.
+        doubtful: of these names, those whose label maps are likely wrong.
     """
-    fix = [name for name in names if quality.get(name, 1.0) < DOUBTFUL]
     on_mean_iou = values[:, :, 2].mean(-1)
     highest = on_mean_iou.mean(0) + _DEVIATIONS * on_mean_iou.std(0, ddof=1) / np.sqrt(len(on_mean_iou))
-    doubtful = set(fix)
     drop = [name for name, most in zip(names, highest, strict=True) if most < 0 and name not in doubtful]
-    return Advice(tuple(fix), tuple(drop))
+    return Advice(tuple(doubtful), tuple(drop))
 
 
 def _gain(

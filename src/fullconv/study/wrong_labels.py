@@ -1,6 +1,6 @@
 """Which labels may be wrong: networks that have not seen a sample look at its label map. Road: study, after the folds.
 
-In: samples, each beside the bundle of a network that was not trained on it. Out: suspect regions, ranked; a quality
+In: samples, each as networks saw it that were not trained on it. Out: suspect regions, ranked; a quality
 for each sample; what is taken for what. Two passes over the photos, one photo in memory at a time: what each class's
 probability is where it is given must be known before a region can be looked at. What is kept of a region is a few
 numbers.
@@ -8,7 +8,8 @@ numbers.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,35 +18,53 @@ from scipy.special import softmax
 
 from fullconv.base import seeds
 from fullconv.base.progress import progress
+from fullconv.labels.maps import nearest
 from fullconv.labels.space import LabelSpace
 from fullconv.nets.bundle import Bundle, load
 from fullconv.study.disagreements import Floats, Labels, Trust, disagreements, doubt
 from fullconv.study.faults import spoil, wrong_pixels
 from fullconv.study.folds import Unseen
-from fullconv.study.suspects import SHOWN, Judge, Looked, WrongLabels, learned
+from fullconv.study.small import Small
+from fullconv.study.suspects import SHOWN, Judge, Looked, Suspect, WrongLabels, learned
 
-Prediction = tuple[str, Labels, Floats]
-"""A sample's name, its (H, W) label map, and (K, H, W) probabilities of a network that has not seen it."""
+Seen = tuple[str, Labels, Floats]
+"""A sample's name, its (H, W) label map, and (K, H, W) probabilities of networks that have not seen it."""
+Predictions = Callable[[str, Collection[str] | None], Iterable[Seen]]
+"""(what for, names of samples or None for all) -> these samples as networks saw them."""
 _MOST_WRONG = 0.5  # of a region's pixels: then the region is the fault
 
 
-def wrong_labels(parts: Sequence[Unseen], space: LabelSpace) -> WrongLabels:
-    """Look at all samples twice, each with the network that has not seen it.
+def wrong_labels(predictions: Predictions, space: LabelSpace) -> WrongLabels:
+    """Look at all samples twice, each as networks saw it that have not seen it before.
 
     Raises: BundleError, UnreadableImage.
     """
-    trust = trust_of(probabilities_of(parts, "how sure the networks are"), space)
-    looked, judge = judged(probabilities_of(parts, "looking for wrong labels"), trust)
+    trust = trust_of(predictions("how sure the networks are", None), space)
+    looked, judge = judged(predictions("looking for wrong labels", None), trust)
     found = {name: judge.suspects(one.regions) for name, one in looked.items()}
     ranked = sorted((one for several in found.values() for one in several), key=lambda one: -one.score)
     shown = {one.sample for one in ranked[:SHOWN]}
-    few = [Unseen(part.bundle, tuple(one for one in part.samples if one.name in shown)) for part in parts]
-    guesses = {name: probabilities.argmax(0) for name, _, probabilities in probabilities_of(few, "what they see")}
+    guesses = {name: seen.argmax(0) for name, _, seen in predictions("what they see", shown)}
     qualities = {name: judge.quality(one) for name, one in looked.items()}
-    return WrongLabels(tuple(ranked), qualities, trust.pixels, guesses)
+    doubtful = sorted(qualities, key=lambda name: qualities[name])[: round(judge.share * len(qualities))]
+    return WrongLabels(tuple(ranked), qualities, tuple(doubtful), trust.pixels, guesses)
 
 
-def trust_of(predictions: Iterable[Prediction], space: LabelSpace) -> Trust:
+def at_own_size(found: WrongLabels, small: Sequence[Small], sizes: Mapping[str, tuple[int, int]]) -> WrongLabels:
+    """What was found on small photos, for the (H, W) of the photos themselves."""
+    of_small = {one.name: one.size for one in small}
+
+    def larger(one: Suspect) -> Suspect:
+        down, across = (own / side for own, side in zip(sizes[one.sample], of_small[one.sample], strict=True))
+        top, left, bottom, right = one.box
+        box = round(top * down), round(left * across), round(bottom * down), round(right * across)
+        return replace(one, box=box, pixels=round(one.pixels * down * across))
+
+    guesses = {name: nearest(guess, sizes[name]) for name, guess in found.guesses.items()}
+    return replace(found, suspects=tuple(larger(one) for one in found.suspects), guesses=guesses)
+
+
+def trust_of(predictions: Iterable[Seen], space: LabelSpace) -> Trust:
     """The first pass: how sure the networks are of each class."""
     trust = Trust.nothing(space)
     for _, labels, probabilities in predictions:
@@ -53,7 +72,7 @@ def trust_of(predictions: Iterable[Prediction], space: LabelSpace) -> Trust:
     return trust
 
 
-def judged(predictions: Iterable[Prediction], trust: Trust) -> tuple[dict[str, Looked], Judge]:
+def judged(predictions: Iterable[Seen], trust: Trust) -> tuple[dict[str, Looked], Judge]:
     """The second pass: what the networks say of each label map, by name, and who tells faults from that."""
     thresholds = trust.thresholds()
     looked: dict[str, Looked] = {}
@@ -86,9 +105,13 @@ def _within(wrong: NDArray[np.bool_], box: tuple[int, int, int, int]) -> NDArray
     return wrong[top:bottom, left:right]
 
 
-def probabilities_of(parts: Sequence[Unseen], what: str) -> Iterator[Prediction]:
-    """Each sample's name with its (H, W) label map and the (K, H, W) probabilities of its network."""
-    todo = [(part.bundle, sample) for part in parts for sample in part.samples]
+def probabilities_of(parts: Sequence[Unseen], what: str, names: Collection[str] | None = None) -> Iterator[Seen]:
+    """Each sample's name with its (H, W) label map and the (K, H, W) probabilities of its part's network.
+
+    Args:
+        names: of the samples asked for; None is all.
+    """
+    todo = [(part.bundle, one) for part in parts for one in part.samples if names is None or one.name in names]
     bundle: Bundle | None = None
     of: Path | None = None
     for folder, sample in progress(todo, what=what, total=len(todo)):
