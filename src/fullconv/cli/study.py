@@ -150,6 +150,7 @@ def _answers(case: Case, asked: Asked, wished: Wished, out: Path, say: Callable[
         answers = replace(answers, growth=growth_of(train, val, folder / "parts.jsonl", seed=asked.seed))
     if not (wished.value or wished.unlabelled):
         return answers
+    say(f"What small networks make of the samples: {NETWORKS} trainings.")
     heads = train_several(train, NETWORKS, seed=asked.seed)
     if wished.unlabelled:
         answers = replace(answers, batch=_batch(samples, train, heads, wished, out, folder))
@@ -309,7 +310,7 @@ def _next(label_next: dict[str, Any]) -> list[str]:
     more = len(photos) - len(rows)
     return [
         "",
-        f"To label next, of {label_next['of']} photos; what each would teach, times the median, and where:",
+        f"To label next, of {label_next['of']} photos; what each would teach, times the median, and the classes in doubt:",
         *rows,
         *([f"  and {more} more"] if more > 0 else []),
         f"With label maps to begin with, for labelme, CVAT and COCO tools: {label_next['prelabels']}",
