@@ -310,7 +310,7 @@ def _next(label_next: dict[str, Any]) -> list[str]:
     more = len(photos) - len(rows)
     return [
         "",
-        f"To label next, of {label_next['of']} photos; what each would teach, times the median, and the classes in doubt:",
+        f"To label next, of {label_next['of']} photos; what each would teach, times the median; classes in doubt:",
         *rows,
         *([f"  and {more} more"] if more > 0 else []),
         f"With label maps to begin with, for labelme, CVAT and COCO tools: {label_next['prelabels']}",
