@@ -99,7 +99,8 @@ def fit_curve(samples: ArrayLike, figures: ArrayLike, *, seed: int = 0) -> Curve
     weights = np.exp(np.array([fit[0] for fit in fits]) - max(fit[0] for fit in fits))
     rng = np.random.default_rng(seed)
     chosen = rng.choice(len(fits), size=_DRAWS, p=weights / weights.sum())
-    drawn = np.stack([rng.multivariate_normal(fits[one][2], fits[one][3]) for one in chosen])
+    means, roots = np.array([fit[2] for fit in fits]), np.linalg.cholesky(np.array([fit[3] for fit in fits]))
+    drawn = means[chosen] + np.einsum("nij,nj->ni", roots[chosen], rng.standard_normal((_DRAWS, 2)))
     powers = np.array([fits[one][1] for one in chosen])
     sound = (drawn[:, 1] >= 0) & (drawn[:, 0] <= 1)  # more samples do not harm, and no figure passes 1
     if not sound.any():
