@@ -114,8 +114,8 @@ def _trak(train: Samples, val: Samples, seen: Networks) -> Floats:
 
 
 def _trak_of(train: Cells, val: Cells, fitted: Floats) -> Floats:
-    few = Cells(train.features[:, :TRAK_CELLS], train.labels[:, :TRAK_CELLS], train.classes)
-    targets = Cells(val.features[:, :TRAK_TARGETS], val.labels[:, :TRAK_TARGETS], val.classes)
+    few = Cells(train.features[:, :TRAK_CELLS], train.labels[:, :TRAK_CELLS], train.weights)
+    targets = Cells(val.features[:, :TRAK_TARGETS], val.labels[:, :TRAK_TARGETS], val.weights)
     layer = torch.nn.Linear(train.features.shape[2], train.classes, bias=False)
     weights = {"weight": torch.from_numpy(fitted.T.astype(np.float32).copy())}
     (features, truth, sample), (of_val, true_of_val, _) = few.counted(), targets.counted()

@@ -9,22 +9,28 @@ from sklearn.linear_model import LogisticRegression
 from fullconv.study.refit import DECAY, MEASURES, Cells, effects, measures, refit
 
 
-def cells(seed: int, samples: int = 30, each: int = 20, classes: int = 3) -> Cells:
+EVEN, UNEVEN = (1.0, 1.0, 1.0), (0.3, 1.0, 1.7)
+
+
+def cells(seed: int, weights: tuple[float, ...] = EVEN, samples: int = 30, each: int = 20) -> Cells:
     """Three overlapping classes in four dimensions; a tenth of the cells does not count."""
+    classes = len(weights)
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, classes, (samples, each))
     centres = np.random.default_rng(0).normal(0, 1.2, (classes, 4))
     features = centres[labels] + rng.normal(0, 1, (samples, each, 4))
     labels = np.where(rng.random(labels.shape) < 0.1, classes, labels)
     ones = np.ones((samples, each, 1))
-    return Cells(np.concatenate([features, ones], 2).astype(np.float32), labels, classes)
+    return Cells(np.concatenate([features, ones], 2).astype(np.float32), labels, np.array(weights))
 
 
-def test_the_fit_is_that_of_logistic_regression() -> None:
-    train = cells(1)
+@pytest.mark.parametrize("weights", [EVEN, UNEVEN])
+def test_the_fit_is_that_of_logistic_regression(weights: tuple[float, ...]) -> None:
+    train = cells(1, weights)
     features, truth, _ = train.counted()
+    counts = (truth @ weights) * len(features) / (truth @ weights).sum()
     oracle = LogisticRegression(C=1 / (DECAY * len(features)), fit_intercept=False, tol=1e-8, max_iter=10_000)
-    oracle.fit(features, truth.argmax(1))
+    oracle.fit(features, truth.argmax(1), counts)
     guess = features @ refit(train)
     guess = np.exp(guess) / np.exp(guess).sum(1, keepdims=True)
     np.testing.assert_allclose(guess, oracle.predict_proba(features), atol=2e-3)
@@ -32,7 +38,7 @@ def test_the_fit_is_that_of_logistic_regression() -> None:
 
 def test_cells_that_do_not_count_change_nothing() -> None:
     train = cells(1)
-    changed = Cells(np.where((train.labels == 3)[..., None], 9.0, train.features), train.labels, 3)
+    changed = Cells(np.where((train.labels == 3)[..., None], 9.0, train.features), train.labels, train.weights)
     np.testing.assert_allclose(refit(changed), refit(train))
 
 
@@ -47,8 +53,11 @@ def test_measures_are_those_of_certain_answers() -> None:
 
 
 @pytest.mark.parametrize("spoiled", [False, True])
-def test_an_effect_is_what_leaving_the_sample_out_takes_away(spoiled: bool) -> None:
-    train, val = cells(1), cells(2)
+@pytest.mark.parametrize("weights_of_classes", [EVEN, UNEVEN])
+def test_an_effect_is_what_leaving_the_sample_out_takes_away(
+    spoiled: bool, weights_of_classes: tuple[float, ...]
+) -> None:
+    train, val = cells(1, weights_of_classes), cells(2)
     if spoiled:
         train.labels[:5] = np.where(train.labels[:5] < 3, (train.labels[:5] + 1) % 3, 3)
     weights = refit(train)

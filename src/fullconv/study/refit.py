@@ -31,16 +31,21 @@ class Cells:
     Args:
         features: (S, M, D) of M cells of S samples, with a last feature that is 1 everywhere.
         labels: (S, M) class ids; K for cells that do not count.
-        classes: K.
+        weights: (K,) what a cell of each class counts in the loss.
     """
 
     features: NDArray[np.float32]
     labels: NDArray[np.int64]
-    classes: int
+    weights: Floats
+
+    @property
+    def classes(self) -> int:
+        """K."""
+        return len(self.weights)
 
     def of(self, samples: NDArray[np.bool_]) -> Cells:
         """Those of some samples: (S,) whether to keep each."""
-        return Cells(self.features[samples], self.labels[samples], self.classes)
+        return Cells(self.features[samples], self.labels[samples], self.weights)
 
     def counted(self) -> tuple[Floats, Floats, NDArray[np.int64]]:
         """(N, D) features and (N, K) one-hot labels of the cells that count, and the sample of each."""
@@ -48,24 +53,29 @@ class Cells:
         labels = self.labels[sample, cell]
         return self.features[sample, cell].astype(np.float64), np.eye(self.classes)[labels], sample
 
+    def shares(self, truth: Floats) -> Floats:
+        """(N,) what each cell that counts is in the mean loss, from its one-hot label; sums to 1."""
+        counts = truth @ self.weights
+        return np.asarray(counts / counts.sum())
+
 
 def refit(cells: Cells, start: Floats | None = None) -> Floats:
-    """(D, K) weights with the least mean softmax loss and `DECAY` / 2 of the squared weights.
+    """(D, K) weights with the least mean softmax loss, cells weighted, and `DECAY` / 2 of the squared weights.
 
     Args:
         start: weights to begin at.
     """
     features, truth, _ = cells.counted()
-    shape = features.shape[1], cells.classes
+    shape, shares = (features.shape[1], cells.classes), cells.shares(truth)
 
     def loss(flat: Floats) -> tuple[float, Floats]:
         weights = flat.reshape(shape)
         scores = features @ weights
         top = scores.max(1, keepdims=True)
         total = np.log(np.exp(scores - top).sum(1)) + top[:, 0]
-        wrong = softmax(scores, axis=1) - truth
-        value = float((total - (scores * truth).sum(1)).mean() + DECAY / 2 * (weights**2).sum())
-        return value, (features.T @ wrong / len(features) + DECAY * weights).ravel()
+        wrong = (softmax(scores, axis=1) - truth) * shares[:, None]
+        value = float(shares @ (total - (scores * truth).sum(1)) + DECAY / 2 * (weights**2).sum())
+        return value, (features.T @ wrong + DECAY * weights).ravel()
 
     first = np.zeros(shape) if start is None else start
     found = minimize(loss, first.ravel(), jac=True, method="L-BFGS-B", options={"maxiter": _STEPS})
@@ -88,20 +98,22 @@ def effects(train: Cells, val: Cells, weights: Floats) -> Floats:
     guess = softmax(features @ weights, axis=1)
     ends = np.searchsorted(sample, np.arange(len(train.labels) + 1))
     parts = [slice(first, last) for first, last in itertools.pairwise(ends)]
-    pull = np.stack([(truth[part] - guess[part]).T @ features[part] for part in parts]) / len(features)  # (S, K, D)
-    move = cho_solve(cho_factor(_curvature(features, guess)), pull.reshape(len(pull), -1).T)
+    shares = train.shares(truth)
+    short = (truth - guess) * shares[:, None]
+    pull = np.stack([short[part].T @ features[part] for part in parts])  # (S, K, D)
+    move = cho_solve(cho_factor(_curvature(features, guess, shares)), pull.reshape(len(pull), -1).T)
     slopes = _slopes(val, weights).transpose(0, 1, 3, 2).reshape(3 * val.classes, -1)
     return np.asarray((slopes @ move).T.reshape(-1, 3, val.classes))
 
 
-def _curvature(features: Floats, guess: Floats) -> Floats:
-    """(K D, K D): second derivatives of the loss, class by class."""
+def _curvature(features: Floats, guess: Floats, shares: Floats) -> Floats:
+    """(K D, K D): second derivatives of the loss, class by class; (N,) shares of the cells in it."""
     classes, size = guess.shape[1], features.shape[1]
     whole = np.empty((classes, size, classes, size))
     for one in range(classes):
         for other in range(one, classes):
-            weight = guess[:, one] * ((one == other) - guess[:, other])
-            whole[one, :, other] = (features * weight[:, None]).T @ features / len(features)
+            weight = shares * guess[:, one] * ((one == other) - guess[:, other])
+            whole[one, :, other] = (features * weight[:, None]).T @ features
             whole[other, :, one] = whole[one, :, other].T
     return whole.reshape(classes * size, -1) + DECAY * np.eye(classes * size)
 

@@ -123,7 +123,7 @@ def train_small(samples: Sequence[Small], *, seed: int) -> SharpHead:
     space, taps = samples[0].label_space, _backbone()[1]
     how = replace(recipe("modern"), optimiser="adamw", steps=STEPS, rate=RATE)
     device = torch.device("cpu")
-    weights = _class_weights(samples)
+    weights = torch.from_numpy(class_weights(samples)).float()
     precision = "bf16" if quick_bfloat16(device) else "fp32"
     draw = seeds.rng(seed, "small")
     with torch.random.fork_rng(devices=[]):
@@ -151,6 +151,16 @@ def train_small(samples: Sequence[Small], *, seed: int) -> SharpHead:
     trained = average.module
     assert isinstance(trained, SharpHead)
     return trained.eval()
+
+
+def class_weights(samples: Sequence[Small]) -> Floats:
+    """(K,) what a pixel of each class counts in training: one over the root of the class's share, of mean 1."""
+    classes = samples[0].label_space.size
+    pixels = np.zeros(classes)
+    for one in samples:
+        pixels += np.bincount(one.labels().ravel(), minlength=classes)[:classes]
+    weights = 1 / np.sqrt(pixels / max(1, pixels.sum()) + _RAREST)
+    return np.asarray(weights / weights.mean())
 
 
 def train_several(samples: Sequence[Small], number: int, *, seed: int) -> list[SharpHead]:
@@ -295,14 +305,6 @@ def _extended(size: tuple[int, int]) -> tuple[int, int]:
     """To whole coarsest cells, as many as a crop has at least."""
     height, width = (max(_CROP, -(-side // CELL)) * CELL for side in size)
     return height, width
-
-
-def _class_weights(samples: Sequence[Small]) -> Tensor:
-    """(K,) of mean 1."""
-    classes = samples[0].label_space.size
-    pixels = sum(np.bincount(one.labels().ravel(), minlength=classes)[:classes] for one in samples)
-    weights = 1 / np.sqrt(pixels / max(1, np.sum(pixels)) + _RAREST)
-    return torch.from_numpy(weights / weights.mean()).float()
 
 
 def _batch(samples: Sequence[Small], draw: np.random.Generator) -> tuple[list[Tensor], Tensor]:

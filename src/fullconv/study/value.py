@@ -19,7 +19,7 @@ from fullconv.base.seeds import rng
 from fullconv.nets.sharp import SharpHead
 from fullconv.study.check import PAIRS, Foretold, agreement, foretold, halves_of, retrained
 from fullconv.study.refit import MEASURES, Cells, Floats, effects, refit
-from fullconv.study.small import Small, cells_seen, labels_at_cells, mean_iou, train_small
+from fullconv.study.small import Small, cells_seen, class_weights, labels_at_cells, mean_iou, train_small
 
 CELLS = 600  # of a sample, in random places
 GAIN_TRAININGS = 3  # of train as it is, and as many of train without what the advice names
@@ -66,7 +66,7 @@ def cells_of(head: SharpHead, samples: Sequence[Small], *, seed: int, number: in
         rows, columns = (draw.integers(0, length, number) for length in at_cells.shape)
         features[place, :, :-1] = read[:, rows, columns].T.numpy()
         labels[place] = np.minimum(at_cells[rows, columns], classes)
-    return Cells(features, labels, classes)
+    return Cells(features, labels, class_weights(samples))
 
 
 # ---- what to do -----------------------------------------------------------------------------------------------------
