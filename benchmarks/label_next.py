@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from road import DATA
+from rows import commit
 from rows import run as run_cases
 from scipy.stats import t
 from value import CLASSES
@@ -32,7 +33,7 @@ from fullconv.base.journal import append_journal, read_journal
 from fullconv.base.seeds import rng
 from fullconv.measure.ratios import mean
 from fullconv.nets.sharp import SharpHead
-from fullconv.study.label_next import alike_looks, doubt_of, label_next, redundancy, teaching
+from fullconv.study.label_next import doubt_of, label_next, redundancy, standard_looks, teaching
 from fullconv.study.small import Small, cells_seen, mean_iou, outcomes_of, shrink_samples, train_several
 
 SHARES = {"camvid": (0.01, 0.025, 0.05, 0.09), "voc-animals": (0.05, 0.1, 0.15, 0.2)}  # of train, labelled at each step
@@ -65,7 +66,7 @@ WHOLE = ((0.0, 0.0, 1.0, 1.0),)
 def simulated(name: str, runs: Path) -> dict[str, Any]:
     given = fc.read_samples(DATA / name, classes=CLASSES[name] or None)
     train, val = (shrink_samples(split, runs / f"value-{name}") for split in (given.train, given.val))
-    folder = runs / f"next-{name}"
+    folder = runs / f"next-{name}-{commit()}"
     truth = mean(outcomes_of([(np.arange(len(train)), 50 + seed) for seed in range(TRUTHS)], train, val, folder / "truth.jsonl")[:, 2])
     steps = [share * len(train) for share in SHARES[name]]
     curves = {
@@ -77,7 +78,7 @@ def simulated(name: str, runs: Path) -> dict[str, Any]:
     return {
         "set": name,
         "train": len(train),
-        "redundancy": round(redundancy(alike_looks(train)), 3),
+        "redundancy": round(redundancy(standard_looks(train)), 3),
         "all_of_train": round(whole, 4),
         "photos": [round(step) for step in steps],
         "ways": {

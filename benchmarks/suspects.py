@@ -27,6 +27,7 @@ from cleanlab.segmentation.rank import get_label_quality_scores
 from numpy.typing import NDArray
 from plant import Planted, plant
 from road import DATA
+from rows import commit
 from rows import run as run_cases
 from scipy.special import logit
 from sklearn.metrics import average_precision_score
@@ -37,9 +38,9 @@ from fullconv.labels.maps import nearest
 from fullconv.road import again
 from fullconv.study.case import read_case
 from fullconv.study.disagreements import disagreements
-from fullconv.study.folds import Unseen, unseen
+from fullconv.study.folds import FOLDS, Unseen, unseen
 from fullconv.study.small import shrink_samples
-from fullconv.study.small_folds import seen_by_others
+from fullconv.study.small_folds import ROUNDS, seen_by_others
 from fullconv.study.suspects import Judge
 from fullconv.study.wrong_labels import Seen, judged, probabilities_of, trust_of
 
@@ -67,8 +68,14 @@ def planted_small(name: str, seed: int, runs: Path) -> dict[str, Any]:
     given = shrink_samples(samples, folder / "small")
     sizes = {one.name: one.size for one in given}
     wrong = {name: nearest(mask, sizes[name]) for name, mask in truth.wrong.items()}
-    seen = seen_by_others(given, folder / "others", seed=seed)
+    seen = seen_by_others(given, random_rounds([one.name for one in given], seed), folder / f"others-{commit()}", seed=seed)
     return {"set": name, "seed": seed, **ranked(partial(seen, "asking", None), given[0].label_space, Planted(truth.root, truth.samples, wrong))}
+
+
+def random_rounds(names: list[str], seed: int) -> list[list[list[str]]]:
+    """Names by folds, parted by chance several times."""
+    shuffled = [np.random.default_rng([seed, number]).permutation(names) for number in range(ROUNDS)]
+    return [[fold.tolist() for fold in np.array_split(order, FOLDS)] for order in shuffled]
 
 
 def ranked(predictions: Callable[[], Iterable[Seen]], space: fc.LabelSpace, truth: Planted) -> dict[str, Any]:

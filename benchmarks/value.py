@@ -27,6 +27,7 @@ import numpy as np
 import torch
 from cleanlab.segmentation.rank import get_label_quality_scores
 from road import DATA
+from rows import commit
 from rows import run as run_cases
 from scipy.special import softmax
 from trak import TRAKer
@@ -51,7 +52,7 @@ def worth(name: str, runs: Path) -> dict[str, Any]:
     train, val = (shrink_samples(split, runs / f"value-{name}") for split in (given.train, given.val))
     halves = halves_of(len(train), seed=0, pairs=PAIRS)
     began = time.perf_counter()
-    outcomes = retrained(train, val, halves, runs / f"value-{name}" / "outcomes.jsonl")
+    outcomes = retrained(train, val, halves, runs / f"value-{name}" / f"outcomes-{commit()}.jsonl")
     seconds = time.perf_counter() - began
     seen = seen_by_networks(train_several(train, NETWORKS, seed=0), train, val, seed=0)
     return {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -71,6 +72,16 @@ def test_coco_files_hold_what_other_tools_need(tmp_path: Path) -> None:
     thing = document["annotations"][0]
     assert thing.keys() >= {"id", "image_id", "category_id", "segmentation", "area", "bbox", "iscrowd"}
     assert sum(one["area"] for one in document["annotations"]) > 0
+
+
+def test_cvat_finds_the_frames_of_a_task_by_their_bare_names_or_by_their_order(tmp_path: Path) -> None:
+    convert_samples(read_samples(spotted(tmp_path / "data", "background\ncat\ndog\n", 3)), "cvat", tmp_path / "out")
+    images = ElementTree.parse(tmp_path / "out/annotations.xml").getroot().findall("image")
+    assert [image.get("name") for image in images] == ["a.png", "b.png", "c.png", "d.png", "e.png"]
+    assert [image.get("id") for image in images] == list("01234")
+    assert [image.get("subset") for image in images] == ["train"] * 3 + ["val"] * 2
+    labels = [name.text for name in ElementTree.parse(tmp_path / "out/annotations.xml").iterfind(".//label/name")]
+    assert labels == ["background", "cat", "dog", "__ignore__"]
 
 
 @pytest.mark.parametrize("to", WRITERS)

@@ -13,15 +13,16 @@ from tests.study.test_wrong_labels import command
 
 import fullconv as fc
 from fullconv.base.errors import UsageError
+from fullconv.data.convert import convert_samples
 from fullconv.data.scenes import write_scenes
 from fullconv.study.label_next import (
     TILE,
     Doubt,
-    alike_looks,
     doubt_of,
     in_order,
     label_next,
     redundancy,
+    standard_looks,
     teaching,
 )
 from fullconv.study.prelabels import FORMS, photos_to_label, seen_small, write_prelabels
@@ -44,15 +45,18 @@ def small(scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Small
 def test_a_photo_like_one_that_is_labelled_or_chosen_comes_later() -> None:
     looks = np.array([[1.0, 0, 0], [0, 1, 0], [0, 1, 0.02], [0.6, 0, 0.8], [1, 0, 0.02]])
     looks /= np.linalg.norm(looks, axis=1, keepdims=True)
-    likeness = looks[1:] @ looks.T  # the first is labelled
-    assert in_order(np.array([3.0, 2.9, 1.0, 9.0]), likeness, 1, 4) == [0, 2, 3, 1]
-    assert in_order(np.array([2.9, 3.0, 1.0, 9.0]), likeness, 1, 2) == [1, 2]
-    assert in_order(np.array([3.0, 2.9, 1.0, 9.0]), likeness, 1, 9) == [0, 2, 3, 1], "no photo is there twice"
+    labelled, photos = looks[:1], looks[1:]
+    found = in_order(np.array([3.0, 2.9, 1.0, 9.0]), photos, labelled, 4)
+    assert [(place, nearest) for place, nearest, _ in found] == [(0, 0), (2, 0), (3, 0), (1, 1)]
+    np.testing.assert_allclose([likeness for _, _, likeness in found], [0, 0.6, 1, 1], atol=1e-3)
+    assert [place for place, _, _ in in_order(np.array([2.9, 3.0, 1.0, 9.0]), photos, labelled, 2)] == [1, 2]
+    assert len(in_order(np.array([3.0, 2.9, 1.0, 9.0]), photos, labelled, 9)) == 4, "no photo is there twice"
 
 
 def test_where_all_are_equally_unlike_the_doubt_alone_decides() -> None:
-    taught = np.array([0.2, 0.9, 0.5, 0.7])
-    assert in_order(taught, np.full((4, 7), 0.1), 3, 4) == [1, 3, 2, 0]
+    looks = np.eye(7)
+    found = in_order(np.array([0.2, 0.9, 0.5, 0.7]), looks[3:], looks[:3], 4)
+    assert [place for place, _, _ in found] == [1, 3, 2, 0]
 
 
 def test_the_same_doubt_counts_more_the_rarer_its_class_is() -> None:
@@ -96,12 +100,15 @@ def test_copies_look_alike_and_other_scenes_do_not(scenes: Path, small: tuple[Sm
     with Image.open(fc.read_samples(scenes).train[0].photo) as image:
         image.resize((440, 300), Image.Resampling.BICUBIC).save(tmp_path / "copy.jpg", quality=90)
     copy = shrink_photo("copy", tmp_path / "copy.jpg", small[0].label_space, tmp_path / "small")
-    likeness = alike_looks([*small, copy])
+    looks = standard_looks([*small, copy])
+    likeness = looks @ looks.T
     np.testing.assert_allclose(np.diag(likeness), 1)
     assert likeness[-1, :-1].argmax() == 0
     assert likeness[-1, 0] > 0.6 > np.sort(likeness[-1, :-1])[-2] + 0.2
-    assert redundancy(alike_looks([*small, *small])) == pytest.approx(1)
-    assert redundancy(likeness[:-1, :-1]) < 0.6
+    assert redundancy(standard_looks([*small, *small])) == pytest.approx(1)
+    assert redundancy(standard_looks(small)) < 0.6
+    others = likeness - 2 * np.eye(len(likeness))
+    assert redundancy(looks) == pytest.approx(others.max(1).mean())
 
 
 @pytest.mark.usefixtures("quick")
@@ -145,6 +152,28 @@ def test_what_labelme_cvat_and_coco_tools_open_is_what_the_network_saw(scenes: P
     assert not list(tmp_path.glob("unfinished*"))
 
 
+def test_a_corrected_batch_and_the_samples_laid_together_are_one_set(scenes: Path, tmp_path: Path) -> None:
+    given = fc.read_samples(scenes)
+    others = fc.read_samples(write_scenes(tmp_path / "others", train=3, val=1, size=(150, 220), seed=5)).train
+    photos = {f"new/{one.name}": one.photo for one in others}
+    truth = {f"new/{one.name}": one.read_labels() for one in others}
+    folder = write_prelabels(photos, lambda name, _: truth[name], "somebody", given.label_space, tmp_path)
+    for form in FORMS:
+        together, corrected = tmp_path / form / "together", tmp_path / form / "corrected"
+        convert_samples(fc.read_samples(folder / form), "paired", corrected)
+        convert_samples(given, "paired", together)
+        for part in ("images", "masks"):
+            shutil.copytree(corrected / part, together / part, dirs_exist_ok=True)
+        with (together / "train.txt").open("a") as names:
+            names.write((corrected / "train.txt").read_text())
+        after = fc.read_samples(together)
+        assert after.label_space.names == given.label_space.names
+        assert len(after.train) == len(given.train) + len(others)
+        for one in after.train[len(given.train) :]:
+            (name,) = (name for name in truth if name.replace("/", "_") == one.name)
+            assert (one.read_labels() == truth[name]).all()
+
+
 def test_what_was_corrected_is_not_written_over(scenes: Path, tmp_path: Path) -> None:
     given = fc.read_samples(scenes)
     photos = {one.name: one.photo for one in given.val}
@@ -178,6 +207,7 @@ def test_photos_that_are_labelled_twice_there_or_broken_are_left_out(
     shutil.copy(given.val[0].photo, folder / "more" / "0.jpg")
     shutil.copy(given.train[0].photo, folder / "labelled.jpg")
     (folder / "broken.jpg").write_bytes(given.val[1].photo.read_bytes()[:900])
+    Image.new("RGB", (900, 5)).save(folder / "rule.png")
     labelled = [given.contents[one.name] for one in given.train]
     kept, left_out = photos_to_label(folder, labelled, small[0].label_space, tmp_path / "small")
     assert [one.photo.name for one in kept.values()] == ["0.jpg", "1.jpg", "2.jpg"]
@@ -185,6 +215,7 @@ def test_photos_that_are_labelled_twice_there_or_broken_are_left_out(
         "0.jpg": "labelled",
         "labelled.jpg": "labelled",
         "broken.jpg": str(folder / "broken.jpg"),
+        "rule.png": "too",
     }
     with pytest.raises(UsageError, match="left out"):
         photos_to_label(folder, given.contents.values(), small[0].label_space, tmp_path / "small")

@@ -8,7 +8,6 @@ from sklearn.linear_model import LogisticRegression
 
 from fullconv.study.refit import DECAY, MEASURES, Cells, effects, measures, refit
 
-
 EVEN, UNEVEN = (1.0, 1.0, 1.0), (0.3, 1.0, 1.7)
 
 

@@ -181,7 +181,7 @@ def test_what_all_networks_hold_for_harmful_is_dropped_and_what_is_likely_wrong_
     values[:, 2, 2] = np.array([-0.3, 0.1, -0.3, 0.1])[:, None]  # networks disagree
     values[:, 3, 2] = -0.1  # harms, and is likely wrong
     values[:, 4, 1] = -0.1  # lowers a precision, and the IoU not
-    advice = advise(tuple("abcde"), values, ("d",))
+    advice = advise(tuple("abcde"), values, ("d", "of val"))
     assert (advice.fix, advice.drop) == (("d",), ("b",))
 
 
@@ -211,7 +211,7 @@ def test_the_worth_of_samples_from_end_to_end(small: tuple[Small, ...], tmp_path
     assert values.shape == (2, 4, 3, small[0].label_space.size)
     assert np.isfinite(values).all()
     spoiled, heads = small[0].name, train_several(small[:4], 4, seed=0)
-    worth = worth_of(heads, small[:4], small[4:], (spoiled,), tmp_path / "halves.jsonl", seed=0, pairs=1)
+    worth = worth_of(heads, small[:4], small[4:], (spoiled, "of val"), tmp_path, seed=0, pairs=1)
     assert worth.names == tuple(sample.name for sample in small[:4])
     assert worth.values.shape == (4, 4, 3, small[0].label_space.size)
     assert worth.advice.fix == (spoiled,)

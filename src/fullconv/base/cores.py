@@ -25,7 +25,8 @@ def on_all_cores(
     Args:
         function: of a module, so that other processes find it.
         what: stands before the progress bar.
-        long: each item takes seconds, so that processes are worth starting for two; each has one thread.
+        long: each item takes seconds, so that processes are worth starting for two. Each has one thread, unless
+            OMP_NUM_THREADS is set.
     """
     from joblib import Parallel, delayed
 

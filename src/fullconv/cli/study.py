@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fullconv.study.case import Case
     from fullconv.study.document import Answers
     from fullconv.study.findings import Finding
-    from fullconv.study.prelabels import Batch
+    from fullconv.study.prelabels import Batch, Unlabelled
     from fullconv.study.small import Small
     from fullconv.study.suspects import WrongLabels
 
@@ -129,56 +129,68 @@ class Wished:
 
 
 def _answers(case: Case, asked: Asked, wished: Wished, out: Path, say: Callable[[str], None]) -> Answers:
-    """What was asked beyond the findings."""
+    """What was asked beyond the findings. What can be told at once comes before what takes minutes."""
     from fullconv.study.document import Answers
+
+    if not (wished.value or wished.curve or wished.unlabelled):
+        assert wished.earlier is not None
+        return Answers(_wrong_labels(case, asked, wished.earlier, out, say))
+
+    from fullconv.study.folds import folds_of, items_of
     from fullconv.study.growth import growth_of
+    from fullconv.study.prelabels import photos_to_label
     from fullconv.study.small import NETWORKS, shrink_samples, train_several
-    from fullconv.study.small_folds import seen_by_others
+    from fullconv.study.small_folds import ROUNDS, seen_by_others
     from fullconv.study.value import worth_of
     from fullconv.study.wrong_labels import at_own_size, wrong_labels
 
-    wrong = None if wished.earlier is None else _wrong_labels(case, asked, wished.earlier, out, say)
-    answers = Answers(wrong)
-    if not (wished.value or wished.curve or wished.unlabelled):
-        return answers
-    samples, folder = _samples(asked, out)
+    samples, folder = _samples(case, asked, out)
     _check_enough(samples, wished)
+    offered = None
+    if wished.unlabelled:
+        labelled = samples.contents.values()
+        offered = photos_to_label(wished.unlabelled, labelled, samples.label_space, _folder_of_photos(out))
+    answers = Answers(None if wished.earlier is None else _wrong_labels(case, asked, wished.earlier, out, say))
     train = shrink_samples(samples.train, folder)
     val = shrink_samples(samples.val, folder) if wished.value or wished.curve else ()
     if wished.curve:
         say("What more samples would bring: 8 trainings of a small network.")
         answers = replace(answers, growth=growth_of(train, val, folder / "parts.jsonl", seed=asked.seed))
-    if not (wished.value or wished.unlabelled):
-        return answers
-    say(f"What small networks make of the samples: {NETWORKS} trainings.")
-    heads = train_several(train, NETWORKS, seed=asked.seed)
-    if wished.unlabelled:
-        answers = replace(answers, batch=_batch(samples, train, heads, wished, out, folder))
-    if wished.value and wrong is None:
-        say("Wrong labels: 9 trainings of a small network.")
-        seen = seen_by_others(train, folder / "others", seed=asked.seed)
-        sizes = {one.name: one.size for one in samples.train}
-        wrong = at_own_size(wrong_labels(seen, samples.label_space), train, sizes)
-        answers = replace(answers, wrong=wrong)
+    if wished.value or offered:
+        say(f"What small networks make of the samples: {NETWORKS} trainings.")
+        heads = train_several(train, NETWORKS, seed=asked.seed)
+    if offered:
+        answers = replace(answers, batch=_batch(offered, samples, train, heads, wished, out))
     if wished.value:
-        say("What samples are worth: some 60 trainings of a small network.")
-        assert wrong is not None
-        worth = worth_of(heads, train, val, wrong.doubtful, folder / "halves.jsonl", seed=asked.seed)
+        if answers.wrong is None:
+            names = [one.name for one in train]
+            rounds = [folds_of(items_of(case, names), seed=asked.seed + number) for number in range(ROUNDS)]
+            say(f"Wrong labels: {sum(map(len, rounds))} trainings of a small network.")
+            seen = seen_by_others(train, rounds, folder / "others", seed=asked.seed)
+            sizes = {one.name: one.size for one in samples.train}
+            answers = replace(answers, wrong=at_own_size(wrong_labels(seen, samples.label_space), train, sizes))
+        assert answers.wrong is not None
+        say("What samples are worth: some 50 trainings of a small network.")
+        worth = worth_of(heads, train, val, answers.wrong.doubtful, folder, seed=asked.seed)
         answers = replace(answers, worth=worth)
     return answers
 
 
 def _batch(
-    samples: SampleSet, train: Sequence[Small], heads: Sequence[SharpHead], wished: Wished, out: Path, folder: Path
+    offered: tuple[dict[str, Unlabelled], dict[Path, str]],
+    samples: SampleSet,
+    train: Sequence[Small],
+    heads: Sequence[SharpHead],
+    wished: Wished,
+    out: Path,
 ) -> Batch:
     """Which photos to label next, and label maps to begin with: by the run, else by the small networks."""
+    from fullconv.base.files import content_hash
     from fullconv.nets.bundle import load
     from fullconv.study.label_next import label_next
-    from fullconv.study.prelabels import Batch, photos_to_label, seen_small, write_prelabels
+    from fullconv.study.prelabels import Batch, seen_small, write_prelabels
 
-    assert wished.unlabelled is not None
-    space = samples.label_space
-    unlabelled, left_out = photos_to_label(wished.unlabelled, samples.contents.values(), space, folder / "next")
+    unlabelled, left_out = offered
     chosen = label_next(heads, train, [one.small for one in unlabelled.values()], wished.batch)
     bundle = None if wished.earlier is None else load(wished.earlier / "bundle")
 
@@ -187,10 +199,11 @@ def _batch(
             return bundle.predict(photo).labels
         return seen_small(heads, unlabelled[name].small, (photo.shape[0], photo.shape[1]))
 
-    seen_by = folder.name if wished.earlier is None else str(wished.earlier.resolve())
+    seen_by = train[0].folder.name if wished.earlier is None else content_hash(wished.earlier / "bundle/card.json")
     photos = {name: one.photo for name, one in unlabelled.items()}
     named = {one.name: photos[one.name] for one in chosen.choices}
-    return Batch(chosen, photos, left_out, write_prelabels(named, see, seen_by, space, out / "next"))
+    folder = write_prelabels(named, see, seen_by, samples.label_space, out / "next")
+    return Batch(chosen, photos, left_out, folder)
 
 
 def _wrong_labels(case: Case, asked: Asked, earlier: Path, out: Path, say: Callable[[str], None]) -> WrongLabels:
@@ -222,27 +235,42 @@ def _check_enough(samples: SampleSet, wished: Wished) -> None:
     )
 
 
-def _samples(asked: Asked, out: Path) -> tuple[SampleSet, Path]:
-    """The samples, and the folder of what is trained on them: one for each content."""
+def _samples(case: Case, asked: Asked, out: Path) -> tuple[SampleSet, Path]:
+    """The samples that the doctor holds for sound, and the folder of what is trained on them: one for each content."""
     from fullconv.base.files import content_hash
     from fullconv.labels.decode import source_of
-    from fullconv.road import code_version, samples_of
-    from fullconv.study import small
+    from fullconv.road import samples_of
+    from fullconv.study.small import too_thin
 
     samples = samples_of(asked)
-    maps = list(dict.fromkeys(source_of(one.label_map) for one in (*samples.train, *samples.val)))
-    splits = {"train": [one.name for one in samples.train], "val": [one.name for one in samples.val]}
-    key = content_hash(
-        asked.seed,
-        samples.label_space.to_json(),
-        splits,
-        dict(samples.contents),
-        code_version(),
-        Path(small.__file__),
-        *map(str, maps),
-        *maps,
-    )
-    return samples, out / "small" / key[:12]
+    if case.space is None or case.space.names != samples.label_space.names:
+        raise UsageError(
+            "the classes are those of the label maps that are sound",
+            case.space_error or f"others among all: {', '.join(samples.label_space.names)}",
+            f"fullconv study {asked.data} --out {out}, mend what it finds, then study the mended copy",
+        )
+    sound = {one.name: one for one in case.samples.values() if not too_thin(one.size)}
+    train, val = (tuple(sound[one.name] for one in part if one.name in sound) for part in (samples.train, samples.val))
+    maps = list(dict.fromkeys(source_of(one.label_map) for one in (*train, *val)))
+    splits = {"train": [[one.name, one.turn] for one in train], "val": [[one.name, one.turn] for one in val]}
+    space = samples.label_space.to_json()
+    key = content_hash(asked.seed, space, splits, dict(samples.contents), *_code(), *map(str, maps), *maps)
+    return replace(samples, train=train, val=val), out / "small" / key[:12]
+
+
+def _folder_of_photos(out: Path) -> Path:
+    """Of what small networks see of photos that have no label map, whatever the samples are."""
+    from fullconv.base.files import content_hash
+
+    return out / "small" / f"photos-{content_hash(*_code())[:12]}"
+
+
+def _code() -> list[str | Path]:
+    """What names the code that trains small networks."""
+    from fullconv.road import code_version
+    from fullconv.study import check, growth, small, small_folds
+
+    return [code_version(), *(Path(str(module.__file__)) for module in (check, growth, small, small_folds))]
 
 
 def describe(case: Case, findings: list[Finding], document: dict[str, Any], out: Path) -> str:

@@ -182,18 +182,17 @@ def _write_cvat(samples: SampleSet, out: Path) -> None:
         label = SubElement(labels, "label")
         SubElement(label, "name").text = name
         SubElement(label, "color").text = "#{:02x}{:02x}{:02x}".format(*colour)
-    number = 0
-    for split in SPLITS:
-        names = flat_names([sample.name for sample in samples.split(split)])
-        for sample in progress(samples.split(split), what=f"writing {split}"):
-            photo = out / split / f"{names[sample.name]}{sample.photo.suffix}"
-            write_bytes(photo, sample.photo.read_bytes())
-            height, width = sample.size
-            facts = {"id": number, "name": f"{split}/{photo.name}", "subset": split, "width": width, "height": height}
-            image = SubElement(document, "image", {key: str(fact) for key, fact in facts.items()})
-            for region in regions_of(sample.read_labels(), space):
-                SubElement(image, "mask", _cvat_mask(region, space))
-            number += 1
+    split_of = {sample.name: split for split in SPLITS for sample in samples.split(split)}
+    names = flat_names(list(split_of))  # CVAT finds a task's frames by their bare names, else by their order
+    ordered = sorted(samples.split("all"), key=lambda sample: names[sample.name])
+    for number, sample in enumerate(progress(ordered, what="writing")):
+        photo = out / "images" / split_of[sample.name] / f"{names[sample.name]}{sample.photo.suffix}"
+        write_bytes(photo, sample.photo.read_bytes())
+        height, width = sample.size
+        facts = {"id": number, "name": photo.name, "subset": split_of[sample.name], "width": width, "height": height}
+        image = SubElement(document, "image", {key: str(fact) for key, fact in facts.items()})
+        for region in regions_of(sample.read_labels(), space):
+            SubElement(image, "mask", _cvat_mask(region, space))
     indent(document)
     stream = io.BytesIO()
     ElementTree(document).write(stream, encoding="utf-8", xml_declaration=True)

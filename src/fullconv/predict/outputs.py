@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,15 +106,14 @@ def output_names(photos: Sequence[Path]) -> list[str]:
     The stem where it is the only one; else the folders in which the photos of that stem differ come before it
     (`a/street`, `b/street`), and where one folder holds both `street.jpg` and `street.png`, the suffix after it.
     """
-    stems = [photo.stem for photo in photos]
-    shared = {stem.lower() for stem in stems if [other.lower() for other in stems].count(stem.lower()) > 1}
-    names = []
-    for photo, stem in zip(photos, stems, strict=True):
-        names.append(
-            stem
-            if stem.lower() not in shared
-            else _with_folder(photo, [p for p in photos if p.stem.lower() == stem.lower()])
-        )
+    rivals: dict[str, list[Path]] = defaultdict(list)
+    for photo in photos:
+        rivals[photo.stem.lower()].append(photo)
+    names = [
+        photo.stem if len(several) == 1 else _with_folder(photo, several)
+        for photo in photos
+        for several in [rivals[photo.stem.lower()]]
+    ]
     return _distinct(names, photos)
 
 
@@ -135,13 +135,15 @@ def _common(one: Sequence[str], other: Sequence[str]) -> list[str]:
 
 def _distinct(names: Sequence[str], photos: Sequence[Path]) -> list[str]:
     """Names that still meet get the file's suffix, then a number."""
-    counts = [name.lower() for name in names]
+    counts = Counter(name.lower() for name in names)
     found: list[str] = []
+    taken: set[str] = set()
     for name, photo in zip(names, photos, strict=True):
-        best = name if counts.count(name.lower()) == 1 else f"{name}_{photo.suffix.lstrip('.').lower()}"
+        best = name if counts[name.lower()] == 1 else f"{name}_{photo.suffix.lstrip('.').lower()}"
         number, free = 1, best
-        while free.lower() in {other.lower() for other in found}:
+        while free.lower() in taken:
             number += 1
             free = f"{best}_{number}"
+        taken.add(free.lower())
         found.append(free)
     return found

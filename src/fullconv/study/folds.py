@@ -46,7 +46,7 @@ def unseen(case: Case, earlier: Path, out: Path, again: GoAgain, *, seed: int) -
     split_of = _splits(case, earlier)
     samples = {one.name: one for one in case.samples.values() if one.name in split_of}
     train = [name for name in samples if split_of[name] == "train"]
-    folds = folds_of(_items(case, train), seed=seed)
+    folds = folds_of(items_of(case, train), seed=seed)
     parts = []
     for number, fold in enumerate(folds, 1):
         splits = {name: _part(name, split, fold) for name, split in split_of.items()}
@@ -101,7 +101,7 @@ def _splits(case: Case, earlier: Path) -> dict[str, str]:
     return split_of
 
 
-def _items(case: Case, names: Iterable[str]) -> list[Item]:
+def items_of(case: Case, names: Iterable[str]) -> list[Item]:
     """What the folds need to know of samples; near copies have one content, so that they stay together."""
     assert case.content is not None
     wanted = set(names)

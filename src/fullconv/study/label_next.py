@@ -24,6 +24,7 @@ from fullconv.study.small import CELL, Small, cells_seen
 
 TILE = 64  # px of the small photo, the side of a part that may be labelled alone
 _MOST = 0.5  # of what a photo would teach: so much lies in the parts that are named
+_ROWS = 512  # of a matrix of likenesses at once
 _RARE = 1e-3  # share of the pixels, below which a class counts as no rarer
 
 
@@ -86,26 +87,16 @@ def label_next(heads: Sequence[SharpHead], train: Sequence[Small], photos: Seque
     """
     doubts = [doubt_of(heads, one) for one in progress(photos, what="what networks doubt", total=len(photos))]
     taught = teaching(doubts)
-    likeness = alike_looks([*train, *photos])
-    ranked = in_order(np.array([one.sum() for one in taught]), likeness[len(train) :], len(train), number)
+    looks = standard_looks([*train, *photos])
+    sums = np.array([one.sum() for one in taught])
+    middle = float(np.median(sums)) or 1.0
     names = [one.name for one in (*train, *photos)]
-    middle = float(np.median([one.sum() for one in taught])) or 1.0
-    known = list(range(len(train)))
     choices = []
-    for place in ranked:
-        nearest = known[int(likeness[len(train) + place, known].argmax())]
-        choices.append(
-            Choice(
-                photos[place].name,
-                float(taught[place].sum() / middle),
-                _most(taught[place].sum((0, 1))),
-                names[nearest],
-                float(likeness[len(train) + place, nearest]),
-                _parts(taught[place].sum(-1), photos[place].size),
-            )
-        )
-        known.append(len(train) + place)
-    return LabelNext(tuple(choices), redundancy(likeness[: len(train), : len(train)]))
+    for place, nearest, likeness in in_order(sums, looks[len(train) :], looks[: len(train)], number):
+        photo, one = photos[place], taught[place]
+        classes, parts = _most(one.sum((0, 1))), _parts(one.sum(-1), photo.size)
+        choices.append(Choice(photo.name, float(sums[place] / middle), classes, names[nearest], likeness, parts))
+    return LabelNext(tuple(choices), redundancy(standard_looks(train)))
 
 
 def doubt_of(heads: Sequence[SharpHead], photo: Small) -> Doubt:
@@ -125,36 +116,55 @@ def teaching(doubts: Sequence[Doubt]) -> list[Floats]:
     return [one.disagreed / one.cells / common for one in doubts]
 
 
-def in_order(taught: Floats, likeness: Floats, labelled: int, number: int) -> list[int]:
-    """Places of photos, greedily by what each would teach times how unlike it is to what is labelled or chosen.
+def in_order(taught: Floats, looks: Floats, labelled: Floats, number: int) -> list[tuple[int, int, float]]:
+    """Photos, greedily by what each would teach times how unlike it is to what is labelled or chosen.
 
     Args:
         taught: (P,) of each photo.
-        likeness: (P, labelled + P) of photos to what is labelled and to photos.
+        looks: (P, C) of each, see `standard_looks`; `labelled`: (S, C) of the samples.
+    Returns: place of each photo; place of what is most like it, counted through the samples, then the photos; likeness.
     """
-    nearest = likeness[:, :labelled].max(1)
+    nearest, likeness = _nearest(looks, labelled)
     left = np.ones(len(taught), bool)
-    order: list[int] = []
+    order: list[tuple[int, int, float]] = []
     for _ in range(min(number, len(taught))):
-        place = int(np.where(left, taught * (1 - nearest), -1).argmax())
-        order.append(place)
+        place = int(np.where(left, taught * (1 - likeness), -np.inf).argmax())
+        order.append((place, int(nearest[place]), float(likeness[place])))
         left[place] = False
-        nearest = np.maximum(nearest, likeness[:, labelled + place])
+        to_chosen = looks @ looks[place]
+        nearest = np.where(to_chosen > likeness, len(labelled) + place, nearest)
+        likeness = np.maximum(likeness, to_chosen)
     return order
 
 
-def alike_looks(photos: Sequence[Small]) -> Floats:
-    """(P, P) how alike photos look, -1 to 1: by the means of the coarsest maps, each standardised over the photos."""
+def standard_looks(photos: Sequence[Small]) -> Floats:
+    """(P, C) how photos look, of length 1: means of the coarsest maps, standardised over the photos. The product of two
+    is their likeness, -1 to 1.
+    """
     looks = np.stack([_look(one) for one in photos])
     looks = (looks - looks.mean(0)) / (looks.std(0) + 1e-6)
-    looks /= np.maximum(np.linalg.norm(looks, axis=1, keepdims=True), 1e-6)
-    return np.asarray(looks @ looks.T)
+    return np.asarray(looks / np.maximum(np.linalg.norm(looks, axis=1, keepdims=True), 1e-6))
 
 
-def redundancy(likeness: Floats) -> float:
-    """Mean over samples of the likeness to another that looks most like it; (S, S) likeness."""
-    others = likeness - 2 * np.eye(len(likeness))
-    return float(others.max(1).mean())
+def redundancy(looks: Floats) -> float:
+    """Mean over photos of the likeness to the other that looks most like it; (P, C) looks."""
+    return float(_nearest(looks, looks, itself=False)[1].mean())
+
+
+def _nearest(looks: Floats, others: Floats, *, itself: bool = True) -> tuple[NDArray[np.int64], Floats]:
+    """(P,) place of the one of (S, C) others that is most like each of (P, C), and the likeness; some rows at a time.
+
+    Args:
+        itself: whether the place of the same number counts.
+    """
+    places, likeness = np.zeros(len(looks), np.int64), np.zeros(len(looks))
+    for first in range(0, len(looks), _ROWS):
+        rows = np.arange(first, min(first + _ROWS, len(looks)))
+        products = looks[rows] @ others.T
+        if not itself:
+            products[rows - first, rows] = -np.inf
+        places[rows], likeness[rows] = products.argmax(1), products.max(1)
+    return places, likeness
 
 
 def _look(photo: Small) -> Floats:

@@ -20,7 +20,7 @@ from PIL import Image
 
 from fullconv.base.errors import UnreadableImage, UsageError
 from fullconv.base.files import content_hash
-from fullconv.base.images import read_photo
+from fullconv.base.images import photo_size, read_photo
 from fullconv.base.progress import progress
 from fullconv.data.convert import convert_samples
 from fullconv.data.formats.folders import images_in
@@ -30,7 +30,7 @@ from fullconv.labels.space import LabelSpace
 from fullconv.nets.sharp import SharpHead
 from fullconv.predict.outputs import output_names
 from fullconv.study.label_next import LabelNext
-from fullconv.study.small import Small, guess, shrink_photo
+from fullconv.study.small import Small, guess, shrink_photo, too_thin
 
 FORMS = ("labelme", "cvat", "coco")
 See = Callable[[str, NDArray[np.uint8]], NDArray[np.integer[Any]]]
@@ -82,6 +82,9 @@ def photos_to_label(
             continue
         seen.add(content)
         try:
+            if too_thin(photo_size(photo)):
+                left_out[photo] = "too small to be segmented"
+                continue
             kept[name] = Unlabelled(photo, shrink_photo(name, photo, space, small / content[:12]))
         except UnreadableImage as error:
             left_out[photo] = error.found

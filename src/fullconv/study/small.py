@@ -105,7 +105,7 @@ def shrink_photo(name: str, photo: Path, space: LabelSpace, folder: Path) -> Sma
 
     def read() -> tuple[NDArray[np.uint8], NDArray[Any]]:
         pixels = read_photo(photo)
-        return pixels, np.full(pixels.shape[:2], space.void)
+        return pixels, np.full(pixels.shape[:2], space.void, space.dtype)
 
     return _shrunk(name, photo_size(photo), space, folder, read)
 
@@ -273,6 +273,16 @@ def _backbone() -> tuple[Body, tuple[Tap, ...], Preparation]:
     return body.eval(), tuple(tap for tap in body.taps if tap.stride > 2), classifier.preparation
 
 
+def too_thin(size: tuple[int, int]) -> bool:
+    """Whether a photo of (H, W) has no cell of the finest map once it is small."""
+    return min(_small_size(size)) <= max(int(part) for part in _backbone()[1][0].offset)
+
+
+def _small_size(size: tuple[int, int]) -> tuple[int, int]:
+    factor = min(1.0, LONGEST / max(size))
+    return max(1, round(size[0] * factor)), max(1, round(size[1] * factor))
+
+
 def _shrunk(
     name: str,
     size: tuple[int, int],
@@ -280,8 +290,7 @@ def _shrunk(
     folder: Path,
     read: Callable[[], tuple[NDArray[np.uint8], NDArray[Any]]],
 ) -> Small:
-    factor = min(1.0, LONGEST / max(size))
-    height, width = (max(1, round(side * factor)) for side in size)
+    height, width = _small_size(size)
     labels_file = folder / f"{name}.labels.npy"
     if not labels_file.exists():  # written last
         photo, labels = read()

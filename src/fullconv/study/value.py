@@ -14,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import ttest_ind
 
+from fullconv.base.files import content_hash
 from fullconv.base.progress import progress
 from fullconv.base.seeds import rng
+from fullconv.measure.ratios import mean
 from fullconv.nets.sharp import SharpHead
 from fullconv.study.check import PAIRS, Foretold, agreement, foretold, halves_of, retrained
 from fullconv.study.refit import MEASURES, Cells, Floats, effects, refit
-from fullconv.study.small import Small, cells_seen, class_weights, labels_at_cells, mean_iou, train_small
+from fullconv.study.small import Small, cells_seen, class_weights, labels_at_cells, outcomes_of
 
 CELLS = 600  # of a sample, in random places
 GAIN_TRAININGS = 3  # of train as it is, and as many of train without what the advice names
@@ -114,7 +116,7 @@ def worth_of(
     train: Sequence[Small],
     val: Sequence[Small],
     doubtful: Sequence[str],
-    journal: Path,
+    folder: Path,
     *,
     seed: int,
     pairs: int = PAIRS,
@@ -124,14 +126,14 @@ def worth_of(
     Args:
         heads: some, trained on all of train.
         doubtful: names of samples whose label maps are likely wrong.
-        journal: keeps the trainings on halves.
+        folder: keeps the trainings.
         pairs: of halves, for the check.
     Raises: TrainingError, DiskFull.
     """
     seen = seen_by_networks(heads, train, val, seed=seed)
     values = sample_values(seen)
     halves = halves_of(len(train), seed=seed, pairs=pairs)
-    outcomes = retrained(train, val, halves, journal)
+    outcomes = retrained(train, val, halves, folder / "halves.jsonl")
     asked = np.arange(len(val)) % 2 == 0
     names = tuple(sample.name for sample in train)
     advice = advise(names, sample_values([one.of_val(asked) for one in seen]), doubtful)
@@ -142,7 +144,7 @@ def worth_of(
         {what: foretold(outcomes[:, 0, at], outcomes[:, 1, at]) for at, what in enumerate(MEASURES)},
         outcomes.shape[0] * outcomes.shape[1],
         advice,
-        _gain(train, val[1::2], {*advice.fix, *advice.drop}, seed=seed),
+        _gain(train, val[1::2], {*advice.fix, *advice.drop}, folder, seed=seed),
     )
 
 
@@ -152,22 +154,31 @@ def advise(names: Sequence[str], values: Floats, doubtful: Sequence[str]) -> Adv
     Args:
         names: of the S samples.
         values: (networks, S, 3, K), see `sample_values`.
-        doubtful: of these names, those whose label maps are likely wrong.
+        doubtful: samples whose label maps are likely wrong; those of other names are not of train.
     """
+    known = set(names)
+    fix = tuple(name for name in doubtful if name in known)
     on_mean_iou = values[:, :, 2].mean(-1)
     highest = on_mean_iou.mean(0) + _DEVIATIONS * on_mean_iou.std(0, ddof=1) / np.sqrt(len(on_mean_iou))
-    drop = [name for name, most in zip(names, highest, strict=True) if most < 0 and name not in doubtful]
-    return Advice(tuple(doubtful), tuple(drop))
+    drop = [name for name, most in zip(names, highest, strict=True) if most < 0 and name not in fix]
+    return Advice(fix, tuple(drop))
 
 
 def _gain(
-    train: Sequence[Small], val: Sequence[Small], without: set[str], *, seed: int
+    train: Sequence[Small], val: Sequence[Small], without: set[str], folder: Path, *, seed: int
 ) -> tuple[float, float, float] | None:
     if not without:
         return None
     kept = tuple(sample for sample in train if sample.name not in without)
     all_of, rest = (
-        [mean_iou(train_small(part, seed=seed + 100 + number), val) for number in range(GAIN_TRAININGS)]
+        mean(
+            outcomes_of(
+                [(np.arange(len(part)), seed + 100 + number) for number in range(GAIN_TRAININGS)],
+                part,
+                val,
+                folder / f"gain-{content_hash([one.name for one in part])[:12]}.jsonl",
+            )[:, -1]
+        )
         for part in (train, kept)
     )
     found = ttest_ind(rest, all_of)

@@ -44,7 +44,7 @@ def wrong_labels(predictions: Predictions, space: LabelSpace) -> WrongLabels:
     found = {name: judge.suspects(one.regions) for name, one in looked.items()}
     ranked = sorted((one for several in found.values() for one in several), key=lambda one: -one.score)
     shown = {one.sample for one in ranked[:SHOWN]}
-    guesses = {name: seen.argmax(0) for name, _, seen in predictions("what they see", shown)}
+    guesses = {name: seen.argmax(0).astype(space.dtype) for name, _, seen in predictions("what they see", shown)}
     qualities = {name: judge.quality(one) for name, one in looked.items()}
     doubtful = sorted(qualities, key=lambda name: qualities[name])[: round(judge.share * len(qualities))]
     return WrongLabels(tuple(ranked), qualities, tuple(doubtful), trust.pixels, guesses)
