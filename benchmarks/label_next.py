@@ -4,8 +4,8 @@ python benchmarks/label_next.py RUNS [CASE ...]      e.g. camvid; none: all, one
 
 Small networks (study/small.py). Each seed begins with the same few samples, drawn by chance; two networks are trained on
 what is labelled, measured on val, and asked about the rest; the next batch is chosen; and so on. Ways: by chance; by the
-mean entropy of a photo's pixels (of the same two networks); as `study --next` does; by its doubt alone, without asking
-how photos look; as `study --next`, but only the parts that it names are labelled, up to as many pixels. Area: mean IoU
+mean entropy of a photo's pixels (of the same two networks); as `study --next` does, which looks at the photos of val,
+not at their label maps; the same without val; and only the parts that it names, up to as many pixels. Area: mean IoU
 averaged over the share of photos labelled (trapezoids), as shown. What all of train reaches is the mean of four trainings.
 Writes benchmarks/results/label_next.json.
 """
@@ -33,12 +33,12 @@ from fullconv.base.journal import append_journal, read_journal
 from fullconv.base.seeds import rng
 from fullconv.measure.ratios import mean
 from fullconv.nets.sharp import SharpHead
-from fullconv.study.label_next import doubt_of, label_next, redundancy, standard_looks, teaching
+from fullconv.study.label_next import label_next, redundancy, standard_looks
 from fullconv.study.small import Small, cells_seen, mean_iou, outcomes_of, shrink_samples, train_several
 
 SHARES = {"camvid": (0.01, 0.025, 0.05, 0.09), "voc-animals": (0.05, 0.1, 0.15, 0.2)}  # of train, labelled at each step
 NETWORKS, TRUTHS = 2, 4
-SEEDS = {"chance": 5, "entropy": 5, "fullconv": 5, "doubt alone": 3, "fullconv, parts": 3}
+SEEDS = {"chance": 5, "entropy": 5, "fullconv": 5, "fullconv, without val": 5, "fullconv, parts": 3}
 ENOUGH = 0.95  # of what all of train reaches
 
 
@@ -58,8 +58,8 @@ class Partly(Small):
 
 Labelled = dict[int, Sequence[Sequence[float]]]
 """Place in train -> the boxes of it that are labelled."""
-Way = Callable[[Sequence[SharpHead], Sequence[Small], Labelled, float, np.random.Generator], Labelled]
-"""(networks, train, what is labelled, photos to label more, chance) -> what is labelled more."""
+Way = Callable[[Sequence[SharpHead], Sequence[Small], Sequence[Small], Labelled, float, np.random.Generator], Labelled]
+"""(networks, train, val, what is labelled, photos to label more, chance) -> what is labelled more."""
 WHOLE = ((0.0, 0.0, 1.0, 1.0),)
 
 
@@ -123,7 +123,7 @@ def _curve(name: str, way: str, seed: int, train: Sequence[Small], val: Sequence
         else:
             labelled = {int(at): parts for at, parts in rows[-1]["labelled"].items()}
             heads = heads or _trained(train, labelled, seed, place - 1)
-            labelled |= WAYS[way](heads, train, labelled, steps[place] - steps[place - 1], rng(seed, way, place))
+            labelled |= WAYS[way](heads, train, val, labelled, steps[place] - steps[place - 1], rng(seed, way, place))
         heads = _trained(train, labelled, seed, place)
         rows.append({"labelled": labelled, "mean_iou": [mean_iou(head, val) for head in heads]})
         append_journal(journal, rows[-1])
@@ -142,34 +142,32 @@ def _trained(train: Sequence[Small], labelled: Labelled, seed: int, place: int) 
 # ---- the ways -------------------------------------------------------------------------------------------------------
 
 
-def _chance(heads: Any, train: Sequence[Small], labelled: Labelled, more: float, draw: np.random.Generator) -> Labelled:
+def _chance(heads: Any, train: Sequence[Small], val: Any, labelled: Labelled, more: float, draw: np.random.Generator) -> Labelled:
     left = _left(train, labelled)
     return {left[int(at)]: WHOLE for at in draw.permutation(len(left))[: round(more)]}
 
 
-def _entropy(heads: Sequence[SharpHead], train: Sequence[Small], labelled: Labelled, more: float, draw: Any) -> Labelled:
+def _entropy(heads: Sequence[SharpHead], train: Sequence[Small], val: Any, labelled: Labelled, more: float, draw: Any) -> Labelled:
     def of(photo: Small) -> float:
         shares = torch.stack([cells_seen(head, photo)[1].softmax(0) for head in heads]).mean(0)
         return float(-(shares * shares.clamp_min(1e-8).log()).sum(0).mean())
 
     left = _left(train, labelled)
-    return {at: WHOLE for at in sorted(left, key=lambda at: -of(train[at]))[: round(more)]}
+    return dict.fromkeys(sorted(left, key=lambda at: -of(train[at]))[: round(more)], WHOLE)
 
 
-def _doubt(heads: Sequence[SharpHead], train: Sequence[Small], labelled: Labelled, more: float, draw: Any) -> Labelled:
-    left = _left(train, labelled)
-    taught = [one.sum() for one in teaching([doubt_of(heads, train[at]) for at in left])]
-    return {left[int(at)]: WHOLE for at in np.argsort(-np.array(taught))[: round(more)]}
+def _fullconv(heads: Sequence[SharpHead], train: Sequence[Small], val: Sequence[Small], labelled: Labelled, more: float, draw: Any) -> Labelled:
+    return {at: WHOLE for at, _ in _ranked(heads, train, val, labelled, round(more))}
 
 
-def _fullconv(heads: Sequence[SharpHead], train: Sequence[Small], labelled: Labelled, more: float, draw: Any) -> Labelled:
-    return {at: WHOLE for at, _ in _ranked(heads, train, labelled, round(more))}
+def _without_val(heads: Sequence[SharpHead], train: Sequence[Small], val: Any, labelled: Labelled, more: float, draw: Any) -> Labelled:
+    return _fullconv(heads, train, (), labelled, more, draw)
 
 
-def _parts(heads: Sequence[SharpHead], train: Sequence[Small], labelled: Labelled, more: float, draw: Any) -> Labelled:
+def _parts(heads: Sequence[SharpHead], train: Sequence[Small], val: Sequence[Small], labelled: Labelled, more: float, draw: Any) -> Labelled:
     """As many parts as have the pixels of so many photos."""
     chosen: Labelled = {}
-    for at, parts in _ranked(heads, train, labelled, len(train)):
+    for at, parts in _ranked(heads, train, val, labelled, len(train)):
         more -= sum((bottom - top) * (right - left) for top, left, bottom, right in parts)
         if more < 0:
             break
@@ -177,9 +175,11 @@ def _parts(heads: Sequence[SharpHead], train: Sequence[Small], labelled: Labelle
     return chosen
 
 
-def _ranked(heads: Sequence[SharpHead], train: Sequence[Small], labelled: Labelled, number: int) -> list[tuple[int, Sequence[Sequence[float]]]]:
+def _ranked(
+    heads: Sequence[SharpHead], train: Sequence[Small], val: Sequence[Small], labelled: Labelled, number: int
+) -> list[tuple[int, Sequence[Sequence[float]]]]:
     place_of = {one.name: place for place, one in enumerate(train)}
-    chosen = label_next(heads, [train[at] for at in labelled], [train[at] for at in _left(train, labelled)], number)
+    chosen = label_next(heads, [train[at] for at in labelled], val, [train[at] for at in _left(train, labelled)], number)
     return [(place_of[one.name], one.parts) for one in chosen.choices]
 
 
@@ -187,7 +187,7 @@ def _left(train: Sequence[Small], labelled: Labelled) -> list[int]:
     return [at for at in range(len(train)) if at not in labelled]
 
 
-WAYS: dict[str, Way] = {"chance": _chance, "entropy": _entropy, "fullconv": _fullconv, "doubt alone": _doubt, "fullconv, parts": _parts}
+WAYS: dict[str, Way] = {"chance": _chance, "entropy": _entropy, "fullconv": _fullconv, "fullconv, without val": _without_val, "fullconv, parts": _parts}
 
 if __name__ == "__main__":
     run_cases("label_next", {name: partial(simulated, name, Path(sys.argv[1])) for name in SHARES}, sys.argv[2:])

@@ -22,6 +22,7 @@ from fullconv.study.label_next import (
     in_order,
     label_next,
     redundancy,
+    relevance,
     standard_looks,
     teaching,
 )
@@ -111,10 +112,26 @@ def test_copies_look_alike_and_other_scenes_do_not(scenes: Path, small: tuple[Sm
     assert redundancy(looks) == pytest.approx(others.max(1).mean())
 
 
+def test_photos_like_those_that_are_wished_for_count_more() -> None:
+    looks = np.array([[1.0, 0, 0], [0, 1, 0], [0.6, 0.8, 0], [-1, 0, 0]])
+    np.testing.assert_allclose(relevance(looks, looks[:1]), [1, 0, 0.6**4, 0])
+    np.testing.assert_allclose(relevance(looks, looks[:2]), [0.5, 0.5, (0.6**4 + 0.8**4) / 2, 0])
+    np.testing.assert_allclose(relevance(looks, looks[:0]), 1, err_msg="nothing is wished for")
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_equal_doubts_the_photo_like_val_is_first(small: tuple[Small, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    equal = Doubt(np.ones((3, 4, 8)), np.full(8, 0.125), 2035)
+    monkeypatch.setattr("fullconv.study.label_next.doubt_of", lambda *_: equal)
+    photos = small[3:]
+    for wished in photos:
+        assert label_next([], small[:3], [wished], photos, 1).choices[0].name == wished.name
+
+
 @pytest.mark.usefixtures("quick")
 def test_a_batch_says_why_each_photo_is_in_it(small: tuple[Small, ...], tmp_path: Path) -> None:
     train, photos = small[:4], (*small[4:], small[0])  # the last is labelled
-    chosen = label_next(train_several(train, 2, seed=0), train, photos, 9)
+    chosen = label_next(train_several(train, 2, seed=0), train, (), photos, 9)
     assert [one.name for one in chosen.choices][-1] == small[0].name
     assert sorted(one.name for one in chosen.choices) == sorted(one.name for one in photos)
     assert chosen.choices[-1].likeness == pytest.approx(1)
@@ -165,7 +182,7 @@ def test_a_corrected_batch_and_the_samples_laid_together_are_one_set(scenes: Pat
         for part in ("images", "masks"):
             shutil.copytree(corrected / part, together / part, dirs_exist_ok=True)
         with (together / "train.txt").open("a") as names:
-            names.write((corrected / "train.txt").read_text())
+            names.write("".join((corrected / f"{split}.txt").read_text() for split in ("train", "val")))
         after = fc.read_samples(together)
         assert after.label_space.names == given.label_space.names
         assert len(after.train) == len(given.train) + len(others)

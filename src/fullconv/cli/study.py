@@ -152,7 +152,7 @@ def _answers(case: Case, asked: Asked, wished: Wished, out: Path, say: Callable[
         offered = photos_to_label(wished.unlabelled, labelled, samples.label_space, _folder_of_photos(out))
     answers = Answers(None if wished.earlier is None else _wrong_labels(case, asked, wished.earlier, out, say))
     train = shrink_samples(samples.train, folder)
-    val = shrink_samples(samples.val, folder) if wished.value or wished.curve else ()
+    val = shrink_samples(samples.val, folder)
     if wished.curve:
         say("What more samples would bring: 8 trainings of a small network.")
         answers = replace(answers, growth=growth_of(train, val, folder / "parts.jsonl", seed=asked.seed))
@@ -160,7 +160,7 @@ def _answers(case: Case, asked: Asked, wished: Wished, out: Path, say: Callable[
         say(f"What small networks make of the samples: {NETWORKS} trainings.")
         heads = train_several(train, NETWORKS, seed=asked.seed)
     if offered:
-        answers = replace(answers, batch=_batch(offered, samples, train, heads, wished, out))
+        answers = replace(answers, batch=_batch(offered, samples, train, val, heads, wished, out))
     if wished.value:
         if answers.wrong is None:
             names = [one.name for one in train]
@@ -180,6 +180,7 @@ def _batch(
     offered: tuple[dict[str, Unlabelled], dict[Path, str]],
     samples: SampleSet,
     train: Sequence[Small],
+    val: Sequence[Small],
     heads: Sequence[SharpHead],
     wished: Wished,
     out: Path,
@@ -191,7 +192,7 @@ def _batch(
     from fullconv.study.prelabels import Batch, seen_small, write_prelabels
 
     unlabelled, left_out = offered
-    chosen = label_next(heads, train, [one.small for one in unlabelled.values()], wished.batch)
+    chosen = label_next(heads, train, val, [one.small for one in unlabelled.values()], wished.batch)
     bundle = None if wished.earlier is None else load(wished.earlier / "bundle")
 
     def see(name: str, photo: NDArray[np.uint8]) -> NDArray[np.integer[Any]]:

@@ -3,9 +3,10 @@
 In: networks that differ by their seeds alone; small photos. Out: photos in order, and where in them to begin.
 
 What networks that learned the same disagree on is what the samples did not teach them (query by committee: Seung et al.
-1992); divided by how common a class is, as the mean IoU counts each class alike. Of photos that are alike the first is
-enough: each is worth as much of that as it is unlike what is labelled or chosen already (Sener and Savarese 2018). In a
-set without repetition all are about equally unlike, and the doubt alone decides.
+1992); divided by how common a class is, as the mean IoU counts each class alike. It counts as much as a photo is like
+those of val, on which the network is to do well. Of photos that are alike the first is enough: each is worth as much of
+that as it is unlike what is labelled or chosen already (Sener and Savarese 2018). In a set without repetition all are
+about equally alike and unlike, and the doubt decides.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from fullconv.study.small import CELL, Small, cells_seen
 TILE = 64  # px of the small photo, the side of a part that may be labelled alone
 _MOST = 0.5  # of what a photo would teach: so much lies in the parts that are named
 _ROWS = 512  # of a matrix of likenesses at once
+_CLOSE = 4
 _RARE = 1e-3  # share of the pixels, below which a class counts as no rarer
 
 
@@ -76,23 +78,27 @@ class LabelNext:
     redundancy: float
 
 
-def label_next(heads: Sequence[SharpHead], train: Sequence[Small], photos: Sequence[Small], number: int) -> LabelNext:
+def label_next(
+    heads: Sequence[SharpHead], train: Sequence[Small], val: Sequence[Small], photos: Sequence[Small], number: int
+) -> LabelNext:
     """Choose a batch of photos to label.
 
     Args:
         heads: at least two, trained on train with different seeds.
         train: samples with label maps.
-        photos: without.
+        val: what the network is to do well on; its label maps are not looked at. Empty: anything.
+        photos: without label maps.
         number: of photos to choose, at most all.
     """
     doubts = [doubt_of(heads, one) for one in progress(photos, what="what networks doubt", total=len(photos))]
     taught = teaching(doubts)
-    looks = standard_looks([*train, *photos])
-    sums = np.array([one.sum() for one in taught])
+    looks = standard_looks([*train, *photos, *val])
+    of_train, of_photos, of_val = np.split(looks, [len(train), len(train) + len(photos)])
+    sums = np.array([one.sum() for one in taught]) * relevance(of_photos, of_val)
     middle = float(np.median(sums)) or 1.0
     names = [one.name for one in (*train, *photos)]
     choices = []
-    for place, nearest, likeness in in_order(sums, looks[len(train) :], looks[: len(train)], number):
+    for place, nearest, likeness in in_order(sums, of_photos, of_train, number):
         photo, one = photos[place], taught[place]
         classes, parts = _most(one.sum((0, 1))), _parts(one.sum(-1), photo.size)
         choices.append(Choice(photo.name, float(sums[place] / middle), classes, names[nearest], likeness, parts))
@@ -144,6 +150,16 @@ def standard_looks(photos: Sequence[Small]) -> Floats:
     looks = np.stack([_look(one) for one in photos])
     looks = (looks - looks.mean(0)) / (looks.std(0) + 1e-6)
     return np.asarray(looks / np.maximum(np.linalg.norm(looks, axis=1, keepdims=True), 1e-6))
+
+
+def relevance(looks: Floats, wished: Floats) -> Floats:
+    """(P,) how much photos are like some that are wished for: mean over these of the likeness to the power of 4, as what
+    is not alike hardly counts; (P, C) and (V, C) looks. 1 where none are wished for.
+    """
+    if not len(wished):
+        return np.ones(len(looks))
+    parts = [looks[first : first + _ROWS] @ wished.T for first in range(0, len(looks), _ROWS)]
+    return np.concatenate([(np.maximum(part, 0) ** _CLOSE).mean(1) for part in parts])
 
 
 def redundancy(looks: Floats) -> float:
