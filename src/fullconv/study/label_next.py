@@ -153,8 +153,9 @@ def standard_looks(photos: Sequence[Small]) -> Floats:
 
 
 def relevance(looks: Floats, wished: Floats) -> Floats:
-    """(P,) how much photos are like some that are wished for: mean over these of the likeness to the power of 4, as what
-    is not alike hardly counts; (P, C) and (V, C) looks. 1 where none are wished for.
+    """(P,) how much photos are like some that are wished for; (P, C) and (V, C) looks. 1 where none are wished for.
+
+    Mean over these of the likeness to the power of 4: what is not alike hardly counts.
     """
     if not len(wished):
         return np.ones(len(looks))
