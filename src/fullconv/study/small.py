@@ -178,10 +178,7 @@ def guess(head: SharpHead, sample: Small) -> Tensor:
 
 
 def cells_seen(head: SharpHead, sample: Small) -> tuple[Tensor, Tensor]:
-    """What the score layer reads, (C, h, w), and its scores, (K, h, w), at the finest map's cells within the photo.
-
-    A tenth of the time of `guess`, which enlarges the scores.
-    """
+    """What the score layer reads, (C, h, w), and its scores, (K, h, w), at the finest map's cells within the photo."""
     tap = head.taps[head.first]
     rows, columns = (
         len(range(int(first), side, tap.stride)) for first, side in zip(tap.offset, sample.size, strict=True)
