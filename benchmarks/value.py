@@ -43,6 +43,7 @@ CLASSES = {"voc-animals": ("background", "cat", "cow", "dog", "horse", "person",
 PAIRS = 24
 FOLDS = 3
 TRAK_CELLS, TRAK_TARGETS = 50, 20  # of a sample: a score a pair is kept
+RIDGES = (1e-6, 1e-3, 1.0)
 Samples = tuple[Small, ...]
 Networks = Sequence[Seen]
 
@@ -109,19 +110,19 @@ def _alike(values: Any, train: Samples) -> Floats:
     return np.broadcast_to(values[:, None, None], (len(train), len(MEASURES), train[0].label_space.size))
 
 
-def _trak(train: Samples, val: Samples, seen: Networks) -> Floats:
+def _trak(ridge: float, train: Samples, val: Samples, seen: Networks) -> Floats:
     """traker 0.3 on the last layer: cells are its examples; a sample's worth to a class is the sum over both's cells."""
-    return np.mean([_trak_of(one.train, one.val, one.weights) for one in seen], 0)
+    return np.mean([_trak_of(one.train, one.val, one.weights, ridge) for one in seen], 0)
 
 
-def _trak_of(train: Cells, val: Cells, fitted: Floats) -> Floats:
+def _trak_of(train: Cells, val: Cells, fitted: Floats, ridge: float) -> Floats:
     few = Cells(train.features[:, :TRAK_CELLS], train.labels[:, :TRAK_CELLS], train.weights)
     targets = Cells(val.features[:, :TRAK_TARGETS], val.labels[:, :TRAK_TARGETS], val.weights)
     layer = torch.nn.Linear(train.features.shape[2], train.classes, bias=False)
     weights = {"weight": torch.from_numpy(fitted.T.astype(np.float32).copy())}
     (features, truth, sample), (of_val, true_of_val, _) = few.counted(), targets.counted()
     with tempfile.TemporaryDirectory() as folder:
-        how: dict[str, Any] = {"projector": NoOpProjector(device="cpu"), "use_half_precision": False, "lambda_reg": 1e-6, "logging_level": 40}
+        how: dict[str, Any] = {"projector": NoOpProjector(device="cpu"), "use_half_precision": False, "lambda_reg": ridge, "logging_level": 40}
         traker = TRAKer(layer, "image_classification", len(features), save_dir=folder, device="cpu", proj_dim=None, **how)
         traker.load_checkpoint(weights, model_id=0)
         for batch in _batches(features, truth):
@@ -151,7 +152,7 @@ ESTIMATES: dict[str, Callable[[Samples, Samples, Networks], Floats]] = {
     "pixels of the class": _pixels,
     "loss": _loss,
     "cleanlab": _cleanlab,
-    "TRAK, last layer": _trak,
+    **{f"TRAK, last layer, ridge {ridge:g}": partial(_trak, ridge) for ridge in RIDGES},
     "fullconv": _last_layer,
 }
 
