@@ -4,8 +4,8 @@ python benchmarks/label_next.py RUNS [CASE ...]      e.g. camvid; none: all, one
 
 Small networks (study/small.py). Each seed begins with the same few samples, drawn by chance; two networks are trained on
 what is labelled, measured on val, and asked about the rest; the next batch is chosen; and so on. Ways: by chance; by the
-mean entropy of a photo's pixels (of the same two networks); as `study --next` does, which looks at the photos of val,
-not at their label maps; the same without val; and only the parts that it names, up to as many pixels. Area: mean IoU
+mean entropy of a photo's pixels (of the same two networks); as `study --next` does, which looks at the photos of val
+(not at their label maps) where photos repeat each other; the same without val; and only the parts that it names, up to as many pixels. Area: mean IoU
 averaged over the share of photos labelled (trapezoids), as shown. What all of train reaches is the mean of four trainings.
 Writes benchmarks/results/label_next.json.
 """

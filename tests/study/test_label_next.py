@@ -15,6 +15,7 @@ import fullconv as fc
 from fullconv.base.errors import UsageError
 from fullconv.data.convert import convert_samples
 from fullconv.data.scenes import write_scenes
+from fullconv.study import label_next as station
 from fullconv.study.label_next import (
     TILE,
     Doubt,
@@ -74,16 +75,16 @@ def test_the_same_doubt_counts_more_the_rarer_its_class_is() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_doubt_is_the_variance_between_networks_tile_by_tile(small: tuple[Small, ...]) -> None:
+def test_doubt_is_what_the_mean_of_networks_is_unsure_of_tile_by_tile(small: tuple[Small, ...]) -> None:
     heads = train_several(small[:6], 3, seed=0)
     doubt = doubt_of(heads, small[7])
     shares = np.stack([cells_seen(head, small[7])[1].softmax(0).numpy() for head in heads])
-    assert doubt.disagreed.shape == (-(-150 // TILE), -(-220 // TILE), small[0].label_space.size)
+    mean = shares.mean(0)
+    assert doubt.unsure.shape == (-(-150 // TILE), -(-220 // TILE), small[0].label_space.size)
     assert doubt.cells == shares[0, 0].size == 37 * 55  # centres at 2, 6, 10 ...
-    np.testing.assert_allclose(doubt.disagreed.sum((0, 1)), shares.var(0).sum((1, 2)), rtol=1e-4)
-    np.testing.assert_allclose(doubt.disagreed[1, 2], shares.var(0)[:, 16:32, 32:48].sum((1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(doubt.unsure.sum((0, 1)), (mean * (1 - mean)).sum((1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(doubt.unsure[1, 2], (mean * (1 - mean))[:, 16:32, 32:48].sum((1, 2)), rtol=1e-4)
     np.testing.assert_allclose(doubt.shares, shares.mean((0, 2, 3)), rtol=1e-4)
-    assert doubt_of([heads[0], heads[0]], small[7]).disagreed.max() < 1e-12, "a network agrees with itself"
 
 
 @pytest.mark.usefixtures("quick")
@@ -116,16 +117,19 @@ def test_photos_like_those_that_are_wished_for_count_more() -> None:
     looks = np.array([[1.0, 0, 0], [0, 1, 0], [0.6, 0.8, 0], [-1, 0, 0]])
     np.testing.assert_allclose(relevance(looks, looks[:1]), [1, 0, 0.6**4, 0])
     np.testing.assert_allclose(relevance(looks, looks[:2]), [0.5, 0.5, (0.6**4 + 0.8**4) / 2, 0])
-    np.testing.assert_allclose(relevance(looks, looks[:0]), 1, err_msg="nothing is wished for")
 
 
 @pytest.mark.usefixtures("quick")
 def test_of_equal_doubts_the_photo_like_val_is_first(small: tuple[Small, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     equal = Doubt(np.ones((3, 4, 8)), np.full(8, 0.125), 2035)
-    monkeypatch.setattr("fullconv.study.label_next.doubt_of", lambda *_: equal)
+    monkeypatch.setattr(station, "doubt_of", lambda *_: equal)
     photos = small[3:]
+    monkeypatch.setattr(station, "REDUNDANT", -1.0)
     for wished in photos:
         assert label_next([], small[:3], [wished], photos, 1).choices[0].name == wished.name
+    monkeypatch.setattr(station, "REDUNDANT", 1.1)
+    monkeypatch.setattr(station, "relevance", lambda *_: pytest.fail("where photos are of many scenes val is asked"))
+    assert not label_next([], small[:3], photos[:1], photos, 1).like_val
 
 
 @pytest.mark.usefixtures("quick")

@@ -156,6 +156,7 @@ def _next(batch: Batch, names: Sequence[str]) -> dict[str, Any]:
     return {
         "of": len(batch.photos),
         "redundancy": _round(batch.chosen.redundancy),
+        "like_val": batch.chosen.like_val,
         "photos": [
             {
                 "name": one.name,

@@ -2,11 +2,11 @@
 
 In: networks that differ by their seeds alone; small photos. Out: photos in order, and where in them to begin.
 
-What networks that learned the same disagree on is what the samples did not teach them (query by committee: Seung et al.
-1992); divided by how common a class is, as the mean IoU counts each class alike. It counts as much as a photo is like
-those of val, on which the network is to do well. Of photos that are alike the first is enough: each is worth as much of
-that as it is unlike what is labelled or chosen already (Sener and Savarese 2018). In a set without repetition all are
-about equally alike and unlike, and the doubt decides.
+A photo teaches as much as networks are unsure of in it (probabilities of several networks averaged, as Lakshminarayanan
+et al. 2017 do), divided by how common a class is, as the mean IoU counts each class alike. Of photos that are alike the
+first is enough: each is worth as much of that as it is unlike what is labelled or chosen already (Sener and Savarese
+2018). What works beside doubt depends on how much photos repeat each other (Mittal et al. 2023): where they do, as in
+films, a photo also counts as much as it is like those of val, on which the network is to do well.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from fullconv.nets.sharp import SharpHead
 from fullconv.study.refit import Floats
 from fullconv.study.small import CELL, Small, cells_seen
 
+REDUNDANT = 0.5  # between camvid's 0.73, of films, and voc-animals' 0.39
 TILE = 64  # px of the small photo, the side of a part that may be labelled alone
 _MOST = 0.5  # of what a photo would teach: so much lies in the parts that are named
 _ROWS = 512  # of a matrix of likenesses at once
@@ -32,15 +33,15 @@ _RARE = 1e-3  # share of the pixels, below which a class counts as no rarer
 
 @dataclass(frozen=True)
 class Doubt:
-    """What networks disagree on in a photo.
+    """What networks are unsure of in a photo.
 
     Args:
-        disagreed: (rows, columns, K) of tiles: variance between networks of a class's probability, summed over cells.
+        unsure: (rows, columns, K) of tiles: p (1 - p) of a class's mean probability p, summed over cells.
         shares: (K,) of the photo's pixels, as the networks see it.
         cells: of the whole photo.
     """
 
-    disagreed: Floats
+    unsure: Floats
     shares: Floats
     cells: int
 
@@ -71,11 +72,14 @@ class LabelNext:
     """Photos in the order in which to label them.
 
     Args:
-        redundancy: mean over samples of the likeness to the one that looks most like it: 1 where all have a copy.
+        redundancy: of the photos to choose from: mean likeness to the one that looks most like it, 1 where all have a
+            copy.
+        like_val: whether photos counted as much as they are like val's: from `REDUNDANT` on, if there is a val.
     """
 
     choices: tuple[Choice, ...]
     redundancy: float
+    like_val: bool
 
 
 def label_next(
@@ -84,7 +88,7 @@ def label_next(
     """Choose a batch of photos to label.
 
     Args:
-        heads: at least two, trained on train with different seeds.
+        heads: trained on train with different seeds.
         train: samples with label maps.
         val: what the network is to do well on; its label maps are not looked at. Empty: anything.
         photos: without label maps.
@@ -94,7 +98,11 @@ def label_next(
     taught = teaching(doubts)
     looks = standard_looks([*train, *photos, *val])
     of_train, of_photos, of_val = np.split(looks, [len(train), len(train) + len(photos)])
-    sums = np.array([one.sum() for one in taught]) * relevance(of_photos, of_val)
+    repeated = redundancy(standard_looks(photos))
+    sums = np.array([one.sum() for one in taught])
+    like_val = repeated >= REDUNDANT and len(val) > 0
+    if like_val:
+        sums *= relevance(of_photos, of_val)
     middle = float(np.median(sums)) or 1.0
     names = [one.name for one in (*train, *photos)]
     choices = []
@@ -102,24 +110,23 @@ def label_next(
         photo, one = photos[place], taught[place]
         classes, parts = _most(one.sum((0, 1))), _parts(one.sum(-1), photo.size)
         choices.append(Choice(photo.name, float(sums[place] / middle), classes, names[nearest], likeness, parts))
-    return LabelNext(tuple(choices), redundancy(standard_looks(train)))
+    return LabelNext(tuple(choices), repeated, like_val)
 
 
 def doubt_of(heads: Sequence[SharpHead], photo: Small) -> Doubt:
-    """What networks disagree on in one photo."""
-    probabilities = torch.stack([cells_seen(head, photo)[1].softmax(0) for head in heads])
-    variance = probabilities.var(0, unbiased=False).numpy()  # (K, h, w)
+    """What networks are unsure of in one photo."""
+    shares = torch.stack([cells_seen(head, photo)[1].softmax(0) for head in heads]).mean(0).numpy()  # (K, h, w)
     side = TILE // heads[0].taps[heads[0].first].stride
-    down, across = (range(0, length, side) for length in variance.shape[1:])
-    disagreed = np.add.reduceat(np.add.reduceat(variance, down, axis=1), across, axis=2).transpose(1, 2, 0)
-    shares = probabilities.mean((0, 2, 3)).numpy()
-    return Doubt(disagreed.astype(np.float64), shares.astype(np.float64), variance[0].size)
+    down, across = (range(0, length, side) for length in shares.shape[1:])
+    unsure = (shares * (1 - shares)).astype(np.float64)
+    of_tiles = np.add.reduceat(np.add.reduceat(unsure, down, axis=1), across, axis=2).transpose(1, 2, 0)
+    return Doubt(of_tiles, shares.mean((1, 2)).astype(np.float64), shares[0].size)
 
 
 def teaching(doubts: Sequence[Doubt]) -> list[Floats]:
     """What labels would teach, (rows, columns, K) a photo: each class's doubt over its share of all photos."""
     common = np.mean([one.shares for one in doubts], 0) + _RARE
-    return [one.disagreed / one.cells / common for one in doubts]
+    return [one.unsure / one.cells / common for one in doubts]
 
 
 def in_order(taught: Floats, looks: Floats, labelled: Floats, number: int) -> list[tuple[int, int, float]]:
@@ -153,18 +160,18 @@ def standard_looks(photos: Sequence[Small]) -> Floats:
 
 
 def relevance(looks: Floats, wished: Floats) -> Floats:
-    """(P,) how much photos are like some that are wished for; (P, C) and (V, C) looks. 1 where none are wished for.
+    """(P,) how much photos are like some that are wished for; (P, C) and (V, C) looks.
 
     Mean over these of the likeness to the power of 4: what is not alike hardly counts.
     """
-    if not len(wished):
-        return np.ones(len(looks))
     parts = [looks[first : first + _ROWS] @ wished.T for first in range(0, len(looks), _ROWS)]
     return np.concatenate([(np.maximum(part, 0) ** _CLOSE).mean(1) for part in parts])
 
 
 def redundancy(looks: Floats) -> float:
-    """Mean over photos of the likeness to the other that looks most like it; (P, C) looks."""
+    """Mean over photos of the likeness to the other that looks most like it; (P, C) looks; 0 for one photo alone."""
+    if len(looks) < 2:
+        return 0.0
     return float(_nearest(looks, looks, itself=False)[1].mean())
 
 
