@@ -27,7 +27,7 @@ REDUNDANT = 0.6  # between camvid's 0.73, of films, and voc-animals' 0.47
 TILE = 64  # px of the small photo, the side of a part that may be labelled alone
 _MOST = 0.5  # of what a photo would teach: so much lies in the parts that are named
 _ROWS = 512  # of a matrix of likenesses at once
-_CLOSE = 4
+_CLOSE = 4  # power of the likeness to photos of val
 _RARE = 1e-3  # share of the pixels, below which a class counts as no rarer
 
 
