@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fullconv.base.errors import LabelSpaceError, SizeMismatch, UnknownLabel, UnreadableImage, UsageError
-from fullconv.labels.builtin import CAMVID_11, VOC_21, voc_palette
+from fullconv.labels.builtin import CAMVID_11, VOC_21, VOC_21_COLOURS, voc_palette
 from fullconv.labels.decode import decode, turned
 from fullconv.labels.maps import colour_picture, nearest, read_label_map, same_aspect, write_index_png
 from fullconv.labels.space import LabelSpace
@@ -104,6 +104,15 @@ def test_an_index_png_holds_the_class_ids(tmp_path: Path, this: LabelSpace) -> N
         assert (np.array(image) == labels).all()
     back = LabelSpace(this.names, this.colours, this.file_values, void_values=(this.void,))
     assert (read_label_map(tmp_path / "map.png", back) == labels).all()
+
+
+@pytest.mark.parametrize("this", [CAMVID_11, VOC_21, VOC_21_COLOURS.select(("sheep", "cat"), "background")])
+def test_what_was_written_is_read_by_the_space_as_written(tmp_path: Path, this: LabelSpace) -> None:
+    labels = np.array([[0, 1, this.void], [this.size - 1, this.void, 0]], this.dtype)
+    write_index_png(tmp_path / "a.png", labels, this)
+    written = this.as_written()
+    np.testing.assert_array_equal(read_label_map(tmp_path / "a.png", written), labels)
+    assert (written.names, written.colours, written.background) == (this.names, this.colours, this.background)
 
 
 def test_a_colour_picture_has_the_colours_of_the_space() -> None:
