@@ -122,21 +122,21 @@ def _curve(name: str, way: str, seed: int, train: Sequence[Small], val: Sequence
             labelled: Labelled = {int(at): WHOLE for at in rng(seed, "start").permutation(len(train))[: round(steps[0])]}
         else:
             labelled = {int(at): parts for at, parts in rows[-1]["labelled"].items()}
-            heads = heads or _trained(train, labelled, seed, place - 1)
+            heads = heads or _trained(train, labelled, seed, place - 1, journal.with_suffix(""))
             labelled |= WAYS[way](heads, train, val, labelled, steps[place] - steps[place - 1], rng(seed, way, place))
-        heads = _trained(train, labelled, seed, place)
+        heads = _trained(train, labelled, seed, place, journal.with_suffix(""))
         rows.append({"labelled": labelled, "mean_iou": [mean_iou(head, val) for head in heads]})
         append_journal(journal, rows[-1])
         print(f"{name} {way} {seed}: {len(labelled)} photos, {np.mean(rows[-1]['mean_iou']):.3f}", flush=True)
     return [float(np.mean(row["mean_iou"])) for row in rows[: len(steps)]]
 
 
-def _trained(train: Sequence[Small], labelled: Labelled, seed: int, place: int) -> list[SharpHead]:
+def _trained(train: Sequence[Small], labelled: Labelled, seed: int, place: int, folder: Path) -> list[SharpHead]:
     given = [
         train[at] if tuple(map(tuple, parts)) == WHOLE else Partly(train[at].name, train[at].size, train[at].label_space, train[at].folder, parts)
         for at, parts in labelled.items()
     ]
-    return train_several(given, NETWORKS, seed=1000 * seed + 10 * place)
+    return train_several(given, NETWORKS, folder, seed=1000 * seed + 10 * place)
 
 
 # ---- the ways -------------------------------------------------------------------------------------------------------

@@ -53,7 +53,7 @@ def recovered(name: str, seed: int, runs: Path) -> dict[str, Any]:
     trained = folder / commit()
     doubtful, scores = _found(given, trained / "others", seed)
     names = [one.name for one in given]
-    values = sample_values(seen_by_networks(train_several(given, NETWORKS, seed=seed), given, asked, seed=seed))
+    values = sample_values(seen_by_networks(train_several(given, NETWORKS, trained / "heads", seed=seed), given, asked, seed=seed))
     advice = advise(names, values, doubtful)
     number = len(advice.fix)
     by_chance = np.random.default_rng(1000 + seed).permutation(names)[:number]  # not in the order of planting

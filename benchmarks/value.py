@@ -55,7 +55,7 @@ def worth(name: str, runs: Path) -> dict[str, Any]:
     began = time.perf_counter()
     outcomes = retrained(train, val, halves, runs / f"value-{name}" / f"outcomes-{commit()}.jsonl")
     seconds = time.perf_counter() - began
-    seen = seen_by_networks(train_several(train, NETWORKS, seed=0), train, val, seed=0)
+    seen = seen_by_networks(train_several(train, NETWORKS, runs / f"value-{name}" / f"heads-{commit()}", seed=0), train, val, seed=0)
     return {
         "set": name,
         "samples": len(train),

@@ -31,6 +31,8 @@ ORDER = (
     "study",
     "report",
     "road",
+    "study_answers",
+    "study_road",
     "cli",
 )
 STRANGERS = ("train", "measure", "predict")  # tied together by road alone

@@ -56,6 +56,8 @@ _STATIONS = {
     "read_case": "fullconv.study.case",
     "findings_of": "fullconv.study.rules",
     "Finding": "fullconv.study.findings",
+    "study_samples": "fullconv.study_road",
+    "Questions": "fullconv.study.questions",
     "mend_samples": "fullconv.study.repairs",
     # the whole road
     "run": "fullconv.road",
@@ -93,8 +95,10 @@ if TYPE_CHECKING:
     from fullconv.road import Asked, evaluate, run
     from fullconv.study.case import read_case
     from fullconv.study.findings import Finding
+    from fullconv.study.questions import Questions
     from fullconv.study.repairs import mend_samples
     from fullconv.study.rules import findings_of
+    from fullconv.study_road import study_samples
     from fullconv.train.classifier import classifier_steps
     from fullconv.train.loop import training_steps
     from fullconv.train.offsets import fit_offsets

@@ -318,7 +318,9 @@ def code_version() -> str:
     """Names the code that trains, and what it computes with: a stage made by other code is made anew."""
     root = Path(__file__).parent
     sources = [
-        path for path in sorted(root.rglob("*.py")) if path.relative_to(root).parts[0] not in ("cli", "report", "study")
+        path
+        for path in sorted(root.rglob("*.py"))
+        if not path.relative_to(root).parts[0].startswith(("cli", "report", "study"))
     ]
     versions = [version(name) for name in ("fullconv", "torch", "torchvision", "timm")]
     return content_hash(versions, torch.get_num_threads(), *sources)

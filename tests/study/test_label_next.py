@@ -75,8 +75,8 @@ def test_the_same_doubt_counts_more_the_rarer_its_class_is() -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_doubt_is_what_the_mean_of_networks_is_unsure_of_tile_by_tile(small: tuple[Small, ...]) -> None:
-    heads = train_several(small[:6], 3, seed=0)
+def test_doubt_is_what_the_mean_of_networks_is_unsure_of_tile_by_tile(small: tuple[Small, ...], tmp_path: Path) -> None:
+    heads = train_several(small[:6], 3, tmp_path / "heads", seed=0)
     doubt = doubt_of(heads, small[7])
     shares = np.stack([cells_seen(head, small[7])[1].softmax(0).numpy() for head in heads])
     mean = shares.mean(0)
@@ -88,8 +88,8 @@ def test_doubt_is_what_the_mean_of_networks_is_unsure_of_tile_by_tile(small: tup
 
 
 @pytest.mark.usefixtures("quick")
-def test_cells_are_what_the_whole_guess_says_at_their_centres(small: tuple[Small, ...]) -> None:
-    (head,) = train_several(small[:2], 1, seed=0)
+def test_cells_are_what_the_whole_guess_says_at_their_centres(small: tuple[Small, ...], tmp_path: Path) -> None:
+    (head,) = train_several(small[:2], 1, tmp_path / "heads", seed=0)
     _, scores = cells_seen(head, small[0])
     top, left = (int(part) for part in head.taps[head.first].offset)
     np.testing.assert_allclose(guess(head, small[0])[:, top::4, left::4], scores, atol=1e-4)
@@ -135,7 +135,7 @@ def test_of_equal_doubts_the_photo_like_val_is_first(small: tuple[Small, ...], m
 @pytest.mark.usefixtures("quick")
 def test_a_batch_says_why_each_photo_is_in_it(small: tuple[Small, ...], tmp_path: Path) -> None:
     train, photos = small[:4], (*small[4:], small[0])  # the last is labelled
-    chosen = label_next(train_several(train, 2, seed=0), train, (), photos, 9)
+    chosen = label_next(train_several(train, 2, tmp_path / "heads", seed=0), train, (), photos, 9)
     assert [one.name for one in chosen.choices][-1] == small[0].name
     assert sorted(one.name for one in chosen.choices) == sorted(one.name for one in photos)
     assert chosen.choices[-1].likeness == pytest.approx(1)
@@ -208,8 +208,8 @@ def test_what_was_corrected_is_not_written_over(scenes: Path, tmp_path: Path) ->
 
 
 @pytest.mark.usefixtures("quick")
-def test_small_networks_see_a_photo_at_its_own_size(small: tuple[Small, ...]) -> None:
-    heads = train_several(small[:6], 2, seed=0)
+def test_small_networks_see_a_photo_at_its_own_size(small: tuple[Small, ...], tmp_path: Path) -> None:
+    heads = train_several(small[:6], 2, tmp_path / "heads", seed=0)
     own = seen_small(heads, small[7], small[7].size)
     means = sum(guess(head, small[7]).softmax(0) for head in heads)
     np.testing.assert_array_equal(own, means.argmax(0))

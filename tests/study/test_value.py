@@ -196,21 +196,25 @@ def test_a_small_network_is_trained_and_counted(small: tuple[Small, ...]) -> Non
     assert (other != counts).any()
 
 
-def test_networks_trained_side_by_side_are_those_trained_one_by_one(small: tuple[Small, ...]) -> None:
-    beside = train_several(small[:2], 2, seed=3)
+def test_networks_trained_side_by_side_are_those_trained_one_by_one(small: tuple[Small, ...], tmp_path: Path) -> None:
+    beside = train_several(small[:2], 2, tmp_path / "heads", seed=3)
     for seed, head in enumerate(beside, 3):
         alone = guess(train_small(small[:2], seed=seed), small[5]).softmax(0)
         assert (guess(head, small[5]).softmax(0) - alone).abs().mean() < 0.02  # sums of floats in another order
+    again = train_several(small[:1], 2, tmp_path / "heads", seed=3)  # kept: the samples are not looked at
+    np.testing.assert_array_equal(guess(again[1], small[5]), guess(beside[1], small[5]))
     apart = guess(beside[0], small[5]).softmax(0) - guess(beside[1], small[5]).softmax(0)
     assert apart.abs().mean() > 0.02
 
 
 @pytest.mark.usefixtures("quick")
 def test_the_worth_of_samples_from_end_to_end(small: tuple[Small, ...], tmp_path: Path) -> None:
-    values = sample_values(seen_by_networks(train_several(small[:4], 2, seed=0), small[:4], small[4:], seed=0))
+    values = sample_values(
+        seen_by_networks(train_several(small[:4], 2, tmp_path / "heads", seed=0), small[:4], small[4:], seed=0)
+    )
     assert values.shape == (2, 4, 3, small[0].label_space.size)
     assert np.isfinite(values).all()
-    spoiled, heads = small[0].name, train_several(small[:4], 4, seed=0)
+    spoiled, heads = small[0].name, train_several(small[:4], 4, tmp_path / "heads", seed=0)
     worth = worth_of(heads, small[:4], small[4:], (spoiled, "of val"), tmp_path, seed=0, pairs=1)
     assert worth.names == tuple(sample.name for sample in small[:4])
     assert worth.values.shape == (4, 4, 3, small[0].label_space.size)

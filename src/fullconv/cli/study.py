@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,21 +11,9 @@ from fullconv.base.errors import UsageError
 from fullconv.cli.data import LABEL_OPTIONS, split_names, with_options
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from fullconv.data.samples import SampleSet
-    from fullconv.nets.sharp import SharpHead
-    from fullconv.road import Asked
-    from fullconv.study.case import Case
-    from fullconv.study.document import Answers
-    from fullconv.study.findings import Finding
-    from fullconv.study.prelabels import Batch, Unlabelled
-    from fullconv.study.small import Small
-    from fullconv.study.suspects import WrongLabels
+    from fullconv.study_road import Studied
 
 LISTED = 12  # suspects in the terminal
-FEWEST = 8  # samples of train, of which parts are trained on
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -87,195 +72,29 @@ def command(
         )
     import json
 
-    from fullconv.report.study_page import write_study
-    from fullconv.study.case import read_case
-    from fullconv.study.rules import findings_of
+    from fullconv.study.questions import Questions
+    from fullconv.study_road import study_samples
 
-    if earlier is not None and (classes or others != "void" or void or splits):
-        raise UsageError(
-            "with --run the classes and splits are those of the run",
-            "--run beside --classes, --others, --void or --splits",
-            "leave them out",
-        )
-    names = split_names(classes)
-    if earlier is None and not (value or curve or unlabelled):  # the doctor alone: torch is not loaded
-        case, answers = read_case(data, classes=names, others=others, void=void, splits=splits), None
-    else:
-        from fullconv.road import Asked, asked_of, case_of
-
-        asked = Asked(data=data, out=out, classes=names or (), others=others, void=void, splits=splits, skip_bad=True)
-        if earlier is not None:
-            asked = replace(asked_of(earlier), data=data)
-        case = case_of(asked)
-        say = (lambda _: None) if as_json else click.echo
-        wished = Wished(earlier, value, curve, unlabelled, batch)
-        answers = _answers(case, asked, wished, out, say)
-    findings = findings_of(case)
-    document = write_study(out, case, findings, answers)
-    click.echo(
-        json.dumps(document, indent=2, ensure_ascii=False) if as_json else describe(case, findings, document, out)
+    asked = Questions(
+        data=data,
+        out=out,
+        run=earlier,
+        value=value,
+        curve=curve,
+        unlabelled=unlabelled,
+        batch=batch,
+        classes=split_names(classes) or (),
+        others=others,
+        void=void,
+        splits=splits,
     )
+    studied = study_samples(asked, say=(lambda _: None) if as_json else click.echo)
+    click.echo(json.dumps(studied.document, indent=2, ensure_ascii=False) if as_json else describe(studied, out))
 
 
-@dataclass(frozen=True)
-class Wished:
-    """What a study is asked beyond its findings; see the options of the same names."""
-
-    earlier: Path | None
-    value: bool
-    curve: bool
-    unlabelled: Path | None
-    batch: int
-
-
-def _answers(case: Case, asked: Asked, wished: Wished, out: Path, say: Callable[[str], None]) -> Answers:
-    """What was asked beyond the findings. What can be told at once comes before what takes minutes."""
-    from fullconv.study.document import Answers
-
-    if not (wished.value or wished.curve or wished.unlabelled):
-        assert wished.earlier is not None
-        return Answers(_wrong_labels(case, asked, wished.earlier, out, say))
-
-    from fullconv.study.folds import folds_of, items_of
-    from fullconv.study.growth import growth_of
-    from fullconv.study.prelabels import photos_to_label
-    from fullconv.study.small import NETWORKS, shrink_samples, train_several
-    from fullconv.study.small_folds import ROUNDS, seen_by_others
-    from fullconv.study.value import worth_of
-    from fullconv.study.wrong_labels import at_own_size, wrong_labels
-
-    samples, folder = _samples(case, asked, out)
-    _check_enough(samples, wished)
-    offered = None
-    if wished.unlabelled:
-        labelled = samples.contents.values()
-        offered = photos_to_label(wished.unlabelled, labelled, samples.label_space, _folder_of_photos(out))
-    answers = Answers(None if wished.earlier is None else _wrong_labels(case, asked, wished.earlier, out, say))
-    train = shrink_samples(samples.train, folder)
-    val = shrink_samples(samples.val, folder)
-    if wished.curve:
-        say("What more samples would bring: 8 trainings of a small network.")
-        answers = replace(answers, growth=growth_of(train, val, folder / "parts.jsonl", seed=asked.seed))
-    if wished.value or offered:
-        say(f"What small networks make of the samples: {NETWORKS} trainings.")
-        heads = train_several(train, NETWORKS, seed=asked.seed)
-    if offered:
-        answers = replace(answers, batch=_batch(offered, samples, train, val, heads, wished, out))
-    if wished.value:
-        if answers.wrong is None:
-            names = [one.name for one in train]
-            rounds = [folds_of(items_of(case, names), seed=asked.seed + number) for number in range(ROUNDS)]
-            say(f"Wrong labels: {sum(map(len, rounds))} trainings of a small network.")
-            seen = seen_by_others(train, rounds, folder / "others", seed=asked.seed)
-            sizes = {one.name: one.size for one in samples.train}
-            answers = replace(answers, wrong=at_own_size(wrong_labels(seen, samples.label_space), train, sizes))
-        assert answers.wrong is not None
-        say("What samples are worth: some 50 trainings of a small network.")
-        worth = worth_of(heads, train, val, answers.wrong.doubtful, folder, seed=asked.seed)
-        answers = replace(answers, worth=worth)
-    return answers
-
-
-def _batch(
-    offered: tuple[dict[str, Unlabelled], dict[Path, str]],
-    samples: SampleSet,
-    train: Sequence[Small],
-    val: Sequence[Small],
-    heads: Sequence[SharpHead],
-    wished: Wished,
-    out: Path,
-) -> Batch:
-    """Which photos to label next, and label maps to begin with: by the run, else by the small networks."""
-    from fullconv.base.files import content_hash
-    from fullconv.nets.bundle import load
-    from fullconv.study.label_next import label_next
-    from fullconv.study.prelabels import Batch, seen_small, write_prelabels
-
-    unlabelled, left_out = offered
-    chosen = label_next(heads, train, val, [one.small for one in unlabelled.values()], wished.batch)
-    bundle = None if wished.earlier is None else load(wished.earlier / "bundle")
-
-    def see(name: str, photo: NDArray[np.uint8]) -> NDArray[np.integer[Any]]:
-        if bundle is not None:
-            return bundle.predict(photo).labels
-        return seen_small(heads, unlabelled[name].small, (photo.shape[0], photo.shape[1]))
-
-    seen_by = train[0].folder.name if wished.earlier is None else content_hash(wished.earlier / "bundle/card.json")
-    photos = {name: one.photo for name, one in unlabelled.items()}
-    named = {one.name: photos[one.name] for one in chosen.choices}
-    folder = write_prelabels(named, see, seen_by, samples.label_space, out / "next")
-    return Batch(chosen, photos, left_out, folder)
-
-
-def _wrong_labels(case: Case, asked: Asked, earlier: Path, out: Path, say: Callable[[str], None]) -> WrongLabels:
-    """What networks say of the labels that have not seen them."""
-    from fullconv.road import again
-    from fullconv.study.folds import FOLDS, unseen
-    from fullconv.study.wrong_labels import probabilities_of, wrong_labels
-
-    how_long = f"{asked.steps} steps a stage" if asked.steps else f"{asked.minutes:g} minutes"
-    say(f"Wrong labels: {FOLDS} runs of {how_long}, as {earlier} was asked, each without a part of train.")
-    parts = unseen(
-        case,
-        earlier,
-        out / "folds",
-        lambda splits, folder: again(earlier, data=asked.data, out=folder, splits=splits, say=say),
-        seed=asked.seed,
-    )
-    assert case.space is not None
-    return wrong_labels(partial(probabilities_of, parts), case.space)
-
-
-def _check_enough(samples: SampleSet, wished: Wished) -> None:
-    if len(samples.train) >= FEWEST and (samples.val or not (wished.value or wished.curve)):
-        return
-    raise UsageError(
-        f"--value, --curve and --next train on at least {FEWEST} samples of train; the first two measure on val",
-        f"{len(samples.train)} of train, {len(samples.val)} of val, in {samples.root}",
-        "add samples, or say which are val: --splits FILE",
-    )
-
-
-def _samples(case: Case, asked: Asked, out: Path) -> tuple[SampleSet, Path]:
-    """The samples that the doctor holds for sound, and the folder of what is trained on them: one for each content."""
-    from fullconv.base.files import content_hash
-    from fullconv.labels.decode import source_of
-    from fullconv.road import samples_of
-    from fullconv.study.small import too_thin
-
-    samples = samples_of(asked)
-    if case.space is None or case.space.names != samples.label_space.names:
-        raise UsageError(
-            "the classes are those of the label maps that are sound",
-            case.space_error or f"others among all: {', '.join(samples.label_space.names)}",
-            f"fullconv study {asked.data} --out {out}, mend what it finds, then study the mended copy",
-        )
-    sound = {one.name: one for one in case.samples.values() if not too_thin(one.size)}
-    train, val = (tuple(sound[one.name] for one in part if one.name in sound) for part in (samples.train, samples.val))
-    maps = list(dict.fromkeys(source_of(one.label_map) for one in (*train, *val)))
-    splits = {"train": [[one.name, one.turn] for one in train], "val": [[one.name, one.turn] for one in val]}
-    space = samples.label_space.to_json()
-    key = content_hash(asked.seed, space, splits, dict(samples.contents), *_code(), *map(str, maps), *maps)
-    return replace(samples, train=train, val=val), out / "small" / key[:12]
-
-
-def _folder_of_photos(out: Path) -> Path:
-    """Of what small networks see of photos that have no label map, whatever the samples are."""
-    from fullconv.base.files import content_hash
-
-    return out / "small" / f"photos-{content_hash(*_code())[:12]}"
-
-
-def _code() -> list[str | Path]:
-    """What names the code that trains small networks."""
-    from fullconv.road import code_version
-    from fullconv.study import check, growth, small, small_folds
-
-    return [code_version(), *(Path(str(module.__file__)) for module in (check, growth, small, small_folds))]
-
-
-def describe(case: Case, findings: list[Finding], document: dict[str, Any], out: Path) -> str:
+def describe(studied: Studied, out: Path) -> str:
     """The study as text for a terminal."""
+    case, findings, document = studied.case, studied.findings, studied.document
     lines = [*case.notes, f"{len(case.samples)} of {len(case.looks)} samples can be used.", ""]
     for finding in findings:
         lines += [f"{finding.severity:<5} {finding.kind}: {finding.sentence}", f"      {finding.why}"]

@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import load, save
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
@@ -163,10 +164,17 @@ def class_weights(samples: Sequence[Small]) -> Floats:
     return np.asarray(weights / weights.mean())
 
 
-def train_several(samples: Sequence[Small], number: int, *, seed: int) -> list[SharpHead]:
-    """Heads trained on the same samples, which differ by their seeds. Raises: TrainingError."""
-    seeds_of = [seed + one for one in range(number)]
-    return list(on_all_cores(partial(_train, samples), seeds_of, what="training", long=True))
+def train_several(samples: Sequence[Small], number: int, folder: Path, *, seed: int) -> list[SharpHead]:
+    """Heads trained on the same samples, which differ by their seeds.
+
+    Args:
+        folder: keeps them; what it holds is not trained again.
+    Raises: TrainingError, DiskFull.
+    """
+    todo = [(folder / f"{seed + one}.safetensors", seed + one) for one in range(number)]
+    for _ in on_all_cores(partial(_keep, samples), todo, what="training", long=True):
+        pass
+    return [_kept(path, samples[0].label_space) for path, _ in todo]
 
 
 def guess(head: SharpHead, sample: Small) -> Tensor:
@@ -255,8 +263,16 @@ def _outcome(train: Sequence[Small], val: Sequence[Small], training: tuple[NDArr
     return pixels
 
 
-def _train(samples: Sequence[Small], seed: int) -> SharpHead:
-    return train_small(samples, seed=seed)
+def _keep(samples: Sequence[Small], todo: tuple[Path, int]) -> None:
+    path, seed = todo
+    if not path.exists():
+        write_bytes(path, save(train_small(samples, seed=seed).state_dict()))
+
+
+def _kept(path: Path, space: LabelSpace) -> SharpHead:
+    head = SharpHead(_backbone()[1], classes=space.size).to(memory_format=torch.channels_last)
+    head.load_state_dict(load(path.read_bytes()))
+    return head.eval()
 
 
 @cache
