@@ -8,7 +8,7 @@ whole samples, and pixels. Every way gets the same
 probabilities. cleanlab 2.9 (segmentation module) takes neither void nor photos of several sizes: whole samples it scores
 one by one, pixels of void given the class that the network sees there; pixels it ranks on tiles without void. Its
 scores of pixels are the given class's probability, as those of ranking by loss. A pixel's score by the study is that of its
-region, with a quarter of the pixel's own odds. Area under the precision-recall curve (average precision), over the samples of train and val (faults are planted in train); the share that is wrong is what a
+region (in none: of one in twenty, and what speaks against its label map), with half of the pixel's own odds. Area under the precision-recall curve (average precision), over the samples of train and val (faults are planted in train); the share that is wrong is what a
 random order gets. Writes benchmarks/results/suspects.json.
 """
 
@@ -41,7 +41,7 @@ from fullconv.study.disagreements import disagreements
 from fullconv.study.folds import FOLDS, Unseen, unseen
 from fullconv.study.small import shrink_samples
 from fullconv.study.small_folds import ROUNDS, seen_by_others
-from fullconv.study.suspects import Judge
+from fullconv.study.suspects import Judge, Looked
 from fullconv.study.wrong_labels import Seen, judged, probabilities_of, trust_of
 
 MINUTES = 4.0
@@ -101,7 +101,7 @@ def ranked(predictions: Callable[[], Iterable[Seen]], space: fc.LabelSpace, trut
         thin = known[::EVERY, ::EVERY]
         wrong_pixels.append(wrong[::EVERY, ::EVERY][thin])
         by_pixel["loss"].append((1 - of_given)[::EVERY, ::EVERY][thin])
-        scores = _score_map(name, labels, probabilities, thresholds, judge, of_given)
+        scores = _score_map(name, labels, probabilities, thresholds, judge, looked[name], of_given)
         by_pixel["fullconv"].append(scores[::EVERY, ::EVERY][thin])
         tiles += _tiles(labels, probabilities, scores, wrong, known)
     pixels = np.concatenate(wrong_pixels)
@@ -145,13 +145,14 @@ def _on_tiles(tiles: list[Tile]) -> dict[str, float]:
     return _areas(np.stack([tile.wrong for tile in tiles]).ravel(), {way: scores.ravel() for way, scores in ways.items()}) | {"tiles": len(tiles)}
 
 
-def _score_map(name: str, labels: Any, probabilities: Any, thresholds: Any, judge: Judge, of_given: Any) -> NDArray[np.float32]:
-    """(H, W): the odds of a pixel's region, and a quarter of the pixel's own; pixels of no region come last."""
-    own = logit(np.clip(1 - of_given, 1e-4, 1 - 1e-4)).astype(np.float32) / 4
-    odds = np.full(labels.shape, logit(1e-4), np.float32)
-    for one, region in disagreements(name, labels, probabilities, thresholds):
+def _score_map(name: str, labels: Any, probabilities: Any, thresholds: Any, judge: Judge, looked: Looked, of_given: Any) -> NDArray[np.float32]:
+    """(H, W): the odds of a pixel's region, and half of the pixel's own; in no region, those of its label map."""
+    own = logit(np.clip(1 - of_given, 1e-4, 1 - 1e-4)).astype(np.float32) / 2
+    odds = np.full(labels.shape, logit(0.05) + judge.against(looked), np.float32)
+    regions = disagreements(name, labels, probabilities, thresholds)
+    for (one, region), score in zip(regions, judge.scores(looked), strict=True):
         top, left, bottom, right = one.box
-        odds[top:bottom, left:right][region] = logit(np.clip(judge.scores([one])[0], 1e-4, 1 - 1e-4))
+        odds[top:bottom, left:right][region] = logit(np.clip(score, 1e-6, 1 - 1e-6))
     return odds + own
 
 

@@ -106,16 +106,18 @@ def test_the_pixels_are_those_of_confident_learning(seed: int) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
-def test_doubt_is_that_of_the_least_probable_pixels() -> None:
+def test_doubt_is_that_of_the_hundredth_of_the_pixels_that_are_least_probable() -> None:
     truth = scene(CAT_LEFT, DOG_RIGHT)
     seen, few, many = sees(truth, 0.99), truth.copy(), truth.copy()
-    few[25:35, 15:25], many[:60] = DOG, CAT
-    of_truth, of_few, of_many = (doubt(labels, seen) for labels in (truth, few, many))
-    assert 0 < of_truth < 0.1
-    assert 2 < of_few < of_many < -np.log(1e-3), "a hundredth of the pixels"
-    few[25:35, 15:25] = VOID
-    assert doubt(few, seen) == pytest.approx(of_truth, abs=1e-6)
+    few[25:29, 15:25], many[:60] = DOG, CAT  # 40 and some 3,000 of 8,000 pixels
+    sure, unsure = -np.log(0.99), -np.log(0.005)
+    assert doubt(truth, seen) == pytest.approx(sure, rel=1e-4)
+    assert doubt(few, seen) == pytest.approx((sure + unsure) / 2, rel=1e-4)
+    assert doubt(many, seen) == pytest.approx(unsure, rel=1e-4)
+    few[25:29, 15:25] = VOID
+    assert doubt(few, seen) == pytest.approx(sure, rel=1e-4)
     assert doubt(np.full_like(truth, VOID), seen) == 0
+    assert doubt(many, np.round(seen)) == pytest.approx(-np.log(1e-4)), "no infinity where a class is impossible"
 
 
 def trusted(parts: Sequence[tuple[NDArray[np.uint8], NDArray[np.float32]]]) -> Trust:

@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.special import logit
 
 from fullconv.study.disagreements import Disagreement
-from fullconv.study.suspects import Looked, all_signs, faulty_share, few_signs, kind_of, learned
+from fullconv.study.suspects import Judge, Looked, all_signs, faulty_share, few_signs, kind_of, learned
 
 RATES = np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.0, 0.001, 0.999]])
 THIN = Disagreement("a", (0, 0, 40, 4), 0, 1, 160, margin=0.5, odds=1.0, depth=2, of_given=0.05, of_likely=0.1)
@@ -29,6 +30,11 @@ def maps(*of: list[Disagreement], faults: bool = False, doubt: float = 0.5) -> l
     return [Looked(tuple(each), doubt, (True,) * len(each) if faults else ()) for each in of]
 
 
+def scores_of(judge: Judge, *regions: Disagreement) -> list[float]:
+    """Of each, alone in a label map like any."""
+    return [float(judge.scores(Looked((one,), 0.5))[0]) for one in regions]
+
+
 def each(regions: list[Disagreement]) -> list[list[Disagreement]]:
     return [[one] for one in regions]
 
@@ -36,14 +42,14 @@ def each(regions: list[Disagreement]) -> list[list[Disagreement]]:
 def test_what_is_like_known_faults_scores_above_what_networks_err_in() -> None:
     sound = maps(*each(several(THIN, 200, 0) + several(WHOLE, 3, 1)))
     judge = learned(sound, maps(*each(several(WHOLE, 60, 2)), faults=True), RATES)
-    whole, thin = judge.scores([WHOLE, THIN])
+    whole, thin = scores_of(judge, WHOLE, THIN)
     assert whole > 0.5
     assert thin < 0.05
 
 
 def test_what_faults_look_like_is_learned_and_not_known() -> None:
     judge = learned(maps(*each(several(WHOLE, 200, 0))), maps(*each(several(THIN, 60, 1)), faults=True), RATES)
-    whole, thin = judge.scores([WHOLE, THIN])
+    whole, thin = scores_of(judge, WHOLE, THIN)
     assert thin > whole
 
 
@@ -51,13 +57,14 @@ def test_regions_of_a_spoiled_map_that_are_not_its_fault_teach_nothing() -> None
     sound = maps(*each(several(THIN, 200, 0)))
     both = [Looked((*faulty.regions, THIN), 0.5, (True, False)) for faulty in maps(*each(several(WHOLE, 60, 2)))]
     alone = maps(*each(several(WHOLE, 60, 2)), faults=True)
-    np.testing.assert_allclose(*(learned(sound, known, RATES).scores([WHOLE, THIN]) for known in (both, alone)))
+    np.testing.assert_allclose(*(learned(sound, known, RATES).weights for known in (both, alone)))
 
 
 def test_a_score_is_the_share_of_faults_among_regions_like_it() -> None:
     """60 known faults at one in twenty weigh as much as 3 regions."""
     judge = learned(maps(*each(several(WHOLE, 30, 0))), maps(*each(several(WHOLE, 60, 0)), faults=True), RATES)
-    assert judge.scores([WHOLE])[0] == pytest.approx(3 / 33, abs=0.03)
+    alike = replace(judge, share=0.0)  # nothing is said of label maps
+    assert scores_of(alike, WHOLE)[0] == pytest.approx(3 / 33, abs=0.03)
 
 
 def test_the_signs_that_rank_known_faults_better_are_taken() -> None:
@@ -65,7 +72,7 @@ def test_the_signs_that_rank_known_faults_better_are_taken() -> None:
     plain, odd = several(WHOLE, 100, 0), [replace(one, odds=6.0) for one in several(WHOLE, 100, 1)]
     judge = learned(maps(*each(plain)), maps(*each(odd), faults=True), RATES)
     assert judge.signs is all_signs
-    assert judge.scores(odd).min() > judge.scores(plain).max()
+    assert min(scores_of(judge, *odd)) > max(scores_of(judge, *plain))
 
 
 def test_classes_that_are_often_held_for_each_other_speak_less_for_a_fault() -> None:
@@ -77,32 +84,44 @@ def test_classes_that_are_often_held_for_each_other_speak_less_for_a_fault() -> 
 @pytest.mark.parametrize(("real", "known"), [([], [WHOLE]), ([THIN, WHOLE], []), ([], [])])
 def test_without_anything_to_learn_from_the_margin_ranks(real: list[Disagreement], known: list[Disagreement]) -> None:
     judge = learned(maps(*each(real)), maps(*each(known), faults=True), RATES)
-    whole, thin = judge.scores([WHOLE, THIN])
+    whole, thin = scores_of(judge, WHOLE, THIN)
     assert 0 < thin < whole < 1
     assert 0 < judge.quality(Looked((WHOLE,), 0.5)) < 1
 
 
 def test_a_sample_has_its_likeliest_errors_first_and_not_too_many() -> None:
     judge = learned(maps(*each(several(THIN, 200, 0))), maps(*each(several(WHOLE, 60, 2)), faults=True), RATES)
-    found = judge.suspects([*several(THIN, 40, 3), WHOLE])
+    found = judge.suspects(Looked((*several(THIN, 40, 3), WHOLE), 0.5))
     assert len(found) == 30
     assert (found[0].box, found[0].kind) == (WHOLE.box, "swapped")
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
-    assert judge.suspects([]) == []
+    assert judge.suspects(Looked((), 0.5)) == []
 
 
-def test_a_label_map_s_quality_falls_with_its_worst_region_with_each_region_and_with_doubt() -> None:
+def with_doubt() -> Judge:
+    """Learned where spoiled label maps are in more doubt."""
     rng = np.random.default_rng(0)
     sound = [Looked((one,), float(rng.uniform(0, 1))) for one in several(THIN, 200, 0)]
     spoiled = [Looked((one,), float(rng.uniform(1, 3)), (True,)) for one in several(WHOLE, 60, 2)]
-    judge = learned(sound, spoiled, RATES)
-    clean, thin, two, whole = (
-        judge.quality(Looked(regions, 0.5)) for regions in ((), (THIN,), (THIN, THIN), (THIN, WHOLE))
-    )
-    assert 1 >= clean > thin > two > whole > 0
+    return learned(sound, spoiled, RATES)
+
+
+def test_a_label_map_s_quality_falls_with_its_worst_region_and_with_doubt() -> None:
+    judge = with_doubt()
+    clean, thin, whole = (judge.quality(Looked(regions, 0.5)) for regions in ((), (THIN,), (THIN, WHOLE)))
+    assert 1 >= clean > thin > whole > 0
     assert judge.quality(Looked((THIN,), 2.0)) < thin
     assert thin > 0.9
-    assert judge.quality(spoiled[0]) < thin
+
+
+def test_what_speaks_against_a_label_map_counts_for_each_of_its_regions() -> None:
+    judge = with_doubt()
+    usual, doubtful = (Looked((THIN, WHOLE), doubt) for doubt in (0.5, 2.5))
+    assert judge.against(usual) < judge.against(doubtful)
+    more = logit(judge.scores(doubtful)) - logit(judge.scores(usual))
+    np.testing.assert_allclose(more, judge.against(doubtful) - judge.against(usual))
+    share = judge.share
+    assert logit(1 - judge.quality(doubtful)) == pytest.approx(judge.against(doubtful) + logit(share))
 
 
 @pytest.mark.parametrize("share", [0.05, 0.25])
@@ -118,11 +137,11 @@ def test_the_share_of_faulty_label_maps_is_told_from_how_high_they_rank(share: f
 def test_as_many_label_maps_as_are_estimated_faulty_hold_most_of_the_faults() -> None:
     rng = np.random.default_rng(0)
 
-    def looked(regions: list[Disagreement]) -> list[Looked]:
-        return [Looked((one,), float(rng.uniform(0, 1)), (True,)) for one in regions]
+    def looked(regions: list[Disagreement], doubt: float) -> list[Looked]:
+        return [Looked((one,), float(rng.uniform(doubt, doubt + 1)), (True,)) for one in regions]
 
-    maps = [*looked(several(THIN, 300, 0)), *looked(several(WHOLE, 100, 1))]
-    judge = learned(maps, looked(several(WHOLE, 300, 2)), RATES)
+    maps = [*looked(several(THIN, 300, 0), 0.0), *looked(several(WHOLE, 100, 1), 0.8)]
+    judge = learned(maps, looked(several(WHOLE, 300, 2), 0.8), RATES)
     assert judge.share == pytest.approx(0.25, rel=0.3)
     order = np.argsort([judge.quality(one) for one in maps])
     assert np.mean(order[: round(judge.share * 400)] >= 300) > 0.9

@@ -7,6 +7,8 @@ No one weight of size against certainty is right for every set: a network that k
 and classes that are alike are taken for each other with certainty. So the weights are learned on the set itself: faults
 are drawn into copies of its label maps, and a logistic regression tells the regions of these from what the networks say
 of the maps as they are. It has few signs to go by or more; the one that ranks the spoiled maps better is taken.
+A second one tells whole label maps apart, and what it says of a map counts for each of its regions: a map that lies
+beside its things has many, none of them striking.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from fullconv.study.disagreements import Disagreement, Labels
 
@@ -34,7 +36,7 @@ _SHARES = (0.01, 0.5)  # the least and the most of the samples that are taken to
 _ENOUGH = 40  # spoiled label maps, for a share to be told
 _RAREST = 1e-4  # rates below are taken for this
 _LEAST_ODDS = -12.0  # logarithm, of a region and of a label map without any
-_MIX = np.array([0.5, 0.25, 0.25])
+_MIX = np.array([0.25, 0.75])  # of the worst region and of doubt, in deviations
 _SPREAD = 1e-6
 SHOWN = 24  # suspects of which a page shows what the network sees
 
@@ -104,9 +106,9 @@ class Judge:
         rates: (K, K) the share of a given class's pixels that networks hold for each class.
         weights: (S,) of the signs.
         bias: of their sum.
-        middle, spread: (3,) of what is known of a label map as a whole, see `_of_map`.
+        middle, spread: (2,) of what is known of a label map as a whole, see `_of_map`.
         slope, offset: from the mix of these to the logarithm of the odds that the label map is wrong.
-        share: of the label maps, how many have a fault, see `faulty_share`.
+        share: of the label maps, how many have a fault, see `faulty_share`; 0 if nothing could be learned.
     """
 
     signs: Signs
@@ -119,30 +121,35 @@ class Judge:
     offset: float = 0.0
     share: float = 0.0
 
-    def scores(self, regions: Sequence[Disagreement]) -> Floats:
-        """(N,) how likely each label is wrong, 0 to 1."""
-        return np.asarray(expit(self._odds(regions)))
+    def scores(self, looked: Looked) -> Floats:
+        """(N,) how likely each region's label is wrong, 0 to 1: by itself, and by what speaks against its label map."""
+        return np.asarray(expit(self._odds(looked.regions) + self.against(looked)))
 
-    def suspects(self, regions: Sequence[Disagreement]) -> list[Suspect]:
+    def against(self, looked: Looked) -> float:
+        """Logarithm of how much likelier a fault is in this label map than in any of the set."""
+        return self._odds_of_map(looked) - float(logit(self.share)) if self.share else 0.0
+
+    def suspects(self, looked: Looked) -> list[Suspect]:
         """The regions of one sample, the likeliest errors first, at most 30."""
-        found = [_suspect(one, float(score)) for one, score in zip(regions, self.scores(regions), strict=True)]
+        found = [_suspect(one, float(score)) for one, score in zip(looked.regions, self.scores(looked), strict=True)]
         return sorted(found, key=lambda one: -one.score)[:_MOST]
 
     def quality(self, looked: Looked) -> float:
         """0 to 1, low where a label map may be wrong; `share` of the label maps are taken to have a fault."""
-        return float(expit(-self.slope * self.mixed(looked) - self.offset))
+        return float(expit(-self._odds_of_map(looked)))
 
     def mixed(self, looked: Looked) -> float:
-        """What ranks label maps: half by their worst region, a quarter by all regions, a quarter by doubt."""
+        """What ranks label maps: a quarter by their worst region, the rest by doubt."""
         return float((self._of_map(looked) - self.middle) / self.spread @ _MIX)
+
+    def _odds_of_map(self, looked: Looked) -> float:
+        return self.slope * self.mixed(looked) + self.offset
 
     def _odds(self, regions: Sequence[Disagreement]) -> Floats:
         return self.signs(regions, self.rates) @ self.weights + self.bias
 
     def _of_map(self, looked: Looked) -> Floats:
-        odds = np.maximum(self._odds(looked.regions), _LEAST_ODDS)
-        any_wrong = float(np.log1p(np.exp(odds)).sum())  # minus the logarithm of none
-        return np.array([odds.max(initial=_LEAST_ODDS), np.log(any_wrong + _RAREST), looked.doubt])
+        return np.array([self._odds(looked.regions).max(initial=_LEAST_ODDS), looked.doubt])
 
 
 def learned(as_they_are: Sequence[Looked], spoiled: Sequence[Looked], rates: Floats) -> Judge:
@@ -168,9 +175,9 @@ def _fitted(
     if not sound or not faults:  # nothing to learn from: by the margin
         weights = np.zeros(signs(sound, rates).shape[1])
         weights[0] = 4.0
-        return 0.0, Judge(signs, rates, weights, -4.0, np.zeros(3), np.ones(3))
+        return 0.0, Judge(signs, rates, weights, -4.0, np.zeros(2), np.ones(2))
     weights, bias = _regression(signs(sound, rates), signs(faults, rates))
-    judge = Judge(signs, rates, weights, bias, np.zeros(3), np.ones(3))
+    judge = Judge(signs, rates, weights, bias, np.zeros(2), np.ones(2))
     of_maps = np.array([judge._of_map(one) for one in as_they_are])
     judge = replace(judge, middle=of_maps.mean(0), spread=of_maps.std(0) + _SPREAD)
     of_these, of_spoiled = (np.array([judge.mixed(one) for one in several]) for several in (as_they_are, spoiled))

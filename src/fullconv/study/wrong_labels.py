@@ -41,7 +41,7 @@ def wrong_labels(predictions: Predictions, space: LabelSpace) -> WrongLabels:
     """
     trust = trust_of(predictions("how sure the networks are", None), space)
     looked, judge = judged(predictions("looking for wrong labels", None), trust)
-    found = {name: judge.suspects(one.regions) for name, one in looked.items()}
+    found = {name: judge.suspects(one) for name, one in looked.items()}
     ranked = sorted((one for several in found.values() for one in several), key=lambda one: -one.score)
     shown = {one.sample for one in ranked[:SHOWN]}
     guesses = {name: seen.argmax(0).astype(space.dtype) for name, _, seen in predictions("what they see", shown)}
