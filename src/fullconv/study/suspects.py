@@ -194,11 +194,11 @@ def faulty_share(as_they_are: Floats, spoiled: Floats) -> float:
 
     Where all that rank so high are faulty, they are the same share of those as they are as of the spoiled, times the
     share sought; elsewhere sound ones come on top. So it is the least such ratio (Blanchard, Lee, Scott 2010), over
-    ranks that a quarter of the spoiled reach.
+    ranks that half of the spoiled reach: above, faults as striking as drawn ones are too few to be counted.
     """
     if len(spoiled) < _ENOUGH:
         return _FAULTY
-    ranks = np.sort(spoiled)[: -(len(spoiled) // 4)]  # a quarter ranks above
+    ranks = np.sort(spoiled)[: -(len(spoiled) // 2)]
     ratios = [(as_they_are > rank).mean() / (spoiled > rank).mean() for rank in ranks]
     return float(np.clip(min(ratios), *_SHARES))
 
