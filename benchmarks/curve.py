@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 from road import DATA
-from rows import commit
 from rows import run as run_cases
+from rows import small_trained
 from scipy.optimize import OptimizeWarning, curve_fit
 from value import CLASSES
 
@@ -36,7 +36,7 @@ REPEATS, TRUTHS = 10, 5
 def grown(name: str, runs: Path) -> dict[str, Any]:
     given = fc.read_samples(DATA / name, classes=CLASSES[name] or None)
     train, val = (shrink_samples(split, runs / f"value-{name}") for split in (given.train, given.val))
-    folder = runs / f"curve-{name}-{commit()}"
+    folder = runs / f"curve-{name}-{small_trained()}"
     truth = outcomes_of([(np.arange(len(train)), 50 + seed) for seed in range(TRUTHS)], train, val, folder / "truth.jsonl")
     has = np.array([np.isin(np.arange(train[0].label_space.size), one.labels()) for one in train]).sum(0)
     repeats = []

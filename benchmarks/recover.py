@@ -23,11 +23,12 @@ import numpy as np
 from cleanlab.segmentation.rank import get_label_quality_scores
 from plant import plant
 from road import DATA
-from rows import commit
 from rows import run as run_cases
+from rows import small_trained
 from suspects import CLASSES, random_rounds
 
 import fullconv as fc
+from fullconv.base.files import content_hash
 from fullconv.measure.ratios import mean
 from fullconv.study.growth import IOU
 from fullconv.study.small import NETWORKS, Small, outcomes_of, shrink_samples, train_several
@@ -50,8 +51,8 @@ def recovered(name: str, seed: int, runs: Path) -> dict[str, Any]:
     val = shrink_samples(clean.val, folder / "val")
     asked, held = val[::2], val[1::2]
     wrong = {one.name for one, other in zip(true, given, strict=True) if (one.labels() != other.labels()).any()}
-    trained = folder / commit()
-    doubtful, scores = _found(given, trained / "others", seed)
+    trained = folder / small_trained()
+    doubtful, scores = _found(given, trained, seed)
     names = [one.name for one in given]
     values = sample_values(seen_by_networks(train_several(given, NETWORKS, trained / "heads", seed=seed), given, asked, seed=seed))
     advice = advise(names, values, doubtful)
@@ -60,12 +61,12 @@ def recovered(name: str, seed: int, runs: Path) -> dict[str, Any]:
     fixes = {"the advice": advice.fix, "chance": tuple(by_chance.tolist())}
     fixes |= {way: tuple(sorted(each, key=lambda one: each[one])[:number]) for way, each in scores.items()}
     mended = _fixed(true, given, advice.fix)
-    again, _ = _found(mended, trained / "others again", seed)
+    again, _ = _found(mended, trained, seed)
     fixes["the advice, twice"] = (*advice.fix, *(name for name in again if name not in advice.fix))
     sets = {"clean": true, "spoiled": given} | {f"fixed by {way}": _fixed(true, given, fixed) for way, fixed in fixes.items()}
     sets["fixed and dropped by the advice"] = tuple(one for one in mended if one.name not in advice.drop)
     sets["dropped instead of fixed"] = tuple(one for one in given if one.name not in (*advice.fix, *advice.drop))
-    reached = {what: _reached(train, held, trained / f"{what}.jsonl") for what, train in sets.items()}
+    reached = {what: _reached(train, held, trained) for what, train in sets.items()}
     means = {what: float(each.mean()) for what, each in reached.items()}
     lost = means["clean"] - means["spoiled"]
     return {
@@ -85,7 +86,8 @@ def recovered(name: str, seed: int, runs: Path) -> dict[str, Any]:
 
 def _found(given: Samples, folder: Path, seed: int) -> tuple[tuple[str, ...], dict[str, dict[str, float]]]:
     """What the study doubts, and the scores of others, of the same probabilities of networks that have not seen the sample."""
-    seen = seen_by_others(given, random_rounds([one.name for one in given], seed), folder, seed=seed)
+    rounds = random_rounds([one.name for one in given], seed)
+    seen = seen_by_others(given, rounds, folder / f"others-{_content(given)}", seed=seed)
     doubtful = wrong_labels(seen, given[0].label_space).doubtful
     others: dict[str, dict[str, float]] = {"loss": {}, "cleanlab": {}}
     for name, labels, probabilities in seen("asking", None):
@@ -102,8 +104,14 @@ def _fixed(true: Samples, given: Samples, names: Any) -> Samples:
     return tuple(one if one.name in chosen else other for one, other in zip(true, given, strict=True))
 
 
-def _reached(train: Samples, val: Samples, journal: Path) -> Any:
+def _content(samples: Samples) -> str:
+    """Names samples, true or spoiled."""
+    return content_hash([[one.name, one.folder.name] for one in samples])[:12]
+
+
+def _reached(train: Samples, val: Samples, folder: Path) -> Any:
     """Mean IoU of some trainings."""
+    journal = folder / f"{_content(train)}.jsonl"
     return mean(outcomes_of([(np.arange(len(train)), seed) for seed in range(TRAININGS)], train, val, journal)[:, IOU])
 
 

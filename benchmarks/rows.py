@@ -10,8 +10,9 @@ from typing import Any
 
 from road import beside, git, machine
 
-from fullconv.base.files import read_json, write_json
+from fullconv.base.files import content_hash, read_json, write_json
 from fullconv.nets.bundle import versions
+from fullconv.study_answers import small_code
 
 FOLDER = Path(__file__).parent / "results"
 
@@ -35,6 +36,11 @@ def run(name: str, cases: Mapping[str, Callable[[], dict[str, Any]]], asked: Ite
 def commit() -> str:
     """The commit, with a plus where the sources differ from it."""
     return git("rev-parse", "--short", "HEAD") + ("+" if git("status", "--porcelain", "src") else "")
+
+
+def small_trained() -> str:
+    """Names the code that trains small networks: what it trained at an earlier commit is not trained again."""
+    return content_hash(*small_code())[:12]
 
 
 def in_turns(*ways: Callable[[], Any], rounds: int = 5) -> list[list[float]]:

@@ -27,8 +27,8 @@ from cleanlab.segmentation.rank import get_label_quality_scores
 from numpy.typing import NDArray
 from plant import Planted, plant
 from road import DATA
-from rows import commit
 from rows import run as run_cases
+from rows import small_trained
 from scipy.special import logit
 from sklearn.metrics import average_precision_score
 
@@ -68,7 +68,7 @@ def planted_small(name: str, seed: int, runs: Path) -> dict[str, Any]:
     given = shrink_samples(samples, folder / "small")
     sizes = {one.name: one.size for one in given}
     wrong = {name: nearest(mask, sizes[name]) for name, mask in truth.wrong.items()}
-    seen = seen_by_others(given, random_rounds([one.name for one in given], seed), folder / f"others-{commit()}", seed=seed)
+    seen = seen_by_others(given, random_rounds([one.name for one in given], seed), folder / f"others-{small_trained()}", seed=seed)
     return {"set": name, "seed": seed, **ranked(partial(seen, "asking", None), given[0].label_space, Planted(truth.root, truth.samples, wrong))}
 
 

@@ -27,17 +27,17 @@ import numpy as np
 import torch
 from cleanlab.segmentation.rank import get_label_quality_scores
 from road import DATA
-from rows import commit
 from rows import run as run_cases
+from rows import small_trained
 from scipy.special import softmax
 from trak import TRAKer
 from trak.projectors import NoOpProjector
 
 import fullconv as fc
 from fullconv.study.check import agreement, foretold, halves_of, retrained
-from fullconv.study.refit import MEASURES, Cells, Floats
+from fullconv.study.refit import Cells, Floats
 from fullconv.study.small import NETWORKS, Small, guess, shrink_samples, train_several, train_small
-from fullconv.study.value import Seen, sample_values, seen_by_networks
+from fullconv.study.value import MEASURES, Seen, sample_values, seen_by_networks
 
 CLASSES = {"voc-animals": ("background", "cat", "cow", "dog", "horse", "person", "sheep"), "camvid": ()}
 PAIRS = 24
@@ -53,9 +53,9 @@ def worth(name: str, runs: Path) -> dict[str, Any]:
     train, val = (shrink_samples(split, runs / f"value-{name}") for split in (given.train, given.val))
     halves = halves_of(len(train), seed=0, pairs=PAIRS)
     began = time.perf_counter()
-    outcomes = retrained(train, val, halves, runs / f"value-{name}" / f"outcomes-{commit()}.jsonl")
+    outcomes = retrained(train, val, halves, runs / f"value-{name}" / f"outcomes-{small_trained()}.jsonl")
     seconds = time.perf_counter() - began
-    seen = seen_by_networks(train_several(train, NETWORKS, runs / f"value-{name}" / f"heads-{commit()}", seed=0), train, val, seed=0)
+    seen = seen_by_networks(train_several(train, NETWORKS, runs / f"value-{name}" / f"heads-{small_trained()}", seed=0), train, val, seed=0)
     return {
         "set": name,
         "samples": len(train),

@@ -166,7 +166,7 @@ def _sound_samples(case: Case, of_run: Asked, out: Path) -> tuple[SampleSet, Pat
     maps = list(dict.fromkeys(source_of(one.label_map) for one in (*train, *val)))
     splits = {"train": [[one.name, one.turn] for one in train], "val": [[one.name, one.turn] for one in val]}
     space = samples.label_space.to_json()
-    key = content_hash(of_run.seed, space, splits, dict(samples.contents), *_code(), *map(str, maps), *maps)
+    key = content_hash(of_run.seed, space, splits, dict(samples.contents), *small_code(), *map(str, maps), *maps)
     return replace(samples, train=train, val=val), out / "small" / key[:12]
 
 
@@ -182,9 +182,9 @@ def _check_enough(samples: SampleSet, asked: Questions) -> None:
 
 def _folder_of_photos(out: Path) -> Path:
     """Of what small networks see of photos that have no label map, whatever the samples are."""
-    return out / "small" / f"photos-{content_hash(*_code())[:12]}"
+    return out / "small" / f"photos-{content_hash(*small_code())[:12]}"
 
 
-def _code() -> list[str | Path]:
+def small_code() -> list[str | Path]:
     """What names the code that trains small networks."""
     return [code_version(), *(Path(str(module.__file__)) for module in (check, growth, small, small_folds))]

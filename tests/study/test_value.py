@@ -14,6 +14,7 @@ import fullconv as fc
 from fullconv.data.scenes import write_scenes
 from fullconv.study import small as station_small
 from fullconv.study.check import agreement, foretold, halves_of, retrained
+from fullconv.study.refit import Cells, Floats, effects, measures, refit
 from fullconv.study.small import (
     LONGEST,
     MODEL,
@@ -26,7 +27,7 @@ from fullconv.study.small import (
     train_several,
     train_small,
 )
-from fullconv.study.value import advise, cells_of, sample_values, seen_by_networks, worth_of
+from fullconv.study.value import Seen, advise, cells_of, sample_values, seen_by_networks, worth_of
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +106,7 @@ def test_halves_are_halves_and_their_complements() -> None:
 @pytest.mark.usefixtures("quick")
 def test_the_score_layer_makes_of_a_cell_what_the_network_says_there(small: tuple[Small, ...]) -> None:
     head = train_small(small, seed=0)
-    cells = cells_of(head, small[:1], seed=0, number=50)
+    cells = cells_of(head, small[:1], seed=0, most=50)
     assert head.score.bias is not None
     weights, bias = head.score.weight[:, :, 0, 0].detach().numpy(), head.score.bias.detach().numpy()
     with torch.inference_mode():
@@ -115,6 +116,24 @@ def test_the_score_layer_makes_of_a_cell_what_the_network_says_there(small: tupl
     assert sum(tuple(one) in everywhere for one in of_cells.tolist()) > 40  # but for rounding
     assert (cells.features[..., -1] == 1).all()
     assert cells.labels.max() <= cells.classes
+
+
+def test_what_a_sample_does_to_the_iou_follows_from_recall_and_precision() -> None:
+    draw = np.random.default_rng(0)
+    cells = [
+        Cells(draw.normal(size=(6, 20, 4)).astype(np.float32), draw.integers(0, 3, (6, 20)), np.ones(3))
+        for _ in range(2)
+    ]
+    one = Seen(*cells, refit(cells[0]))
+    ((of_recall, of_precision, of_iou),) = sample_values([one]).transpose(0, 2, 1, 3)
+    iou = iou_of(*measures(cells[1], one.weights))
+    np.testing.assert_allclose(of_recall, effects(*cells, one.weights)[:, 0])
+    moved = iou_of(*(measures(cells[1], one.weights)[:, None] + 1e-4 * np.stack([of_recall, of_precision])))
+    np.testing.assert_allclose((moved - iou) / 1e-4, of_iou, rtol=1e-3, atol=1e-6)
+
+
+def iou_of(recall: Floats, precision: Floats) -> Floats:
+    return np.asarray(recall * precision / (recall + precision - recall * precision))
 
 
 def test_measures_are_those_of_sklearn() -> None:

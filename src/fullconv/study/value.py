@@ -20,11 +20,14 @@ from fullconv.base.seeds import rng
 from fullconv.measure.ratios import mean
 from fullconv.nets.sharp import SharpHead
 from fullconv.study.check import PAIRS, Foretold, agreement, foretold, halves_of, retrained
-from fullconv.study.refit import MEASURES, Cells, Floats, effects, refit
+from fullconv.study.refit import Cells, Floats, effects, measures, refit
 from fullconv.study.small import Small, cells_seen, class_weights, labels_at_cells, outcomes_of
 
-CELLS = 600  # of a sample, in random places
+MEASURES = ("recall", "precision", "iou")
+CELLS, VAL_CELLS = 600, 3000  # of a sample, in random places
+ALL_CELLS = 400_000  # of all samples together, or memory grows with their number
 GAIN_TRAININGS = 3  # of train as it is, and as many of train without what the advice names
+_BORNE_OUT = 0.5  # of what is foretold of precision, beside recall: so trainings on halves move (docs/numbers.md)
 _DEVIATIONS = 3.0  # of the mean over networks, by which a sample must do harm to be dropped
 
 
@@ -48,18 +51,30 @@ def seen_by_networks(
     seen = []
     for head in progress(heads, what="what samples are worth", total=len(heads)):
         of_train = cells_of(head, train, seed=seed)
-        seen.append(Seen(of_train, cells_of(head, val, seed=seed), refit(of_train)))
+        seen.append(Seen(of_train, cells_of(head, val, seed=seed, most=VAL_CELLS), refit(of_train)))
     return seen
 
 
 def sample_values(seen: Sequence[Seen]) -> Floats:
     """(networks, S, 3, K): what a sample of train adds to recall, precision and IoU of each class on val."""
-    return np.stack([effects(one.train, one.val, one.weights) for one in seen])
+    return np.stack([_values(one) for one in seen])
 
 
-def cells_of(head: SharpHead, samples: Sequence[Small], *, seed: int, number: int = CELLS) -> Cells:
-    """What the score layer of a head sees in random cells of each sample."""
+def _values(one: Seen) -> Floats:
+    """(S, 3, K); what a sample does to the IoU follows from recall and precision: it is 1 / (1/R + 1/P - 1)."""
+    recall, precision = np.maximum(measures(one.val, one.weights), 1e-9)
+    of_recall, of_precision = effects(one.train, one.val, one.weights).transpose(1, 0, 2)
+    of_precision = _BORNE_OUT * of_precision
+    iou = 1 / (1 / recall + 1 / precision - 1)
+    return np.stack(
+        [of_recall, of_precision, (iou / recall) ** 2 * of_recall + (iou / precision) ** 2 * of_precision], 1
+    )
+
+
+def cells_of(head: SharpHead, samples: Sequence[Small], *, seed: int, most: int = CELLS) -> Cells:
+    """What the score layer of a head sees in random cells of each sample, at most so many."""
     classes = head.score.out_channels
+    number = min(most, max(1, ALL_CELLS // len(samples)))
     draw = rng(seed, "cells")
     features = np.ones((len(samples), number, head.score.in_channels + 1), np.float32)
     labels = np.full((len(samples), number), classes, np.int64)
