@@ -41,7 +41,7 @@ from fullconv.study.disagreements import disagreements
 from fullconv.study.folds import FOLDS, Unseen, unseen
 from fullconv.study.small import shrink_samples
 from fullconv.study.small_folds import ROUNDS, seen_by_others
-from fullconv.study.suspects import Judge, Looked
+from fullconv.study.suspects import FAULTY, Judge, Looked
 from fullconv.study.wrong_labels import Seen, judged, probabilities_of, trust_of
 
 MINUTES = 4.0
@@ -146,9 +146,11 @@ def _on_tiles(tiles: list[Tile]) -> dict[str, float]:
 
 
 def _score_map(name: str, labels: Any, probabilities: Any, thresholds: Any, judge: Judge, looked: Looked, of_given: Any) -> NDArray[np.float32]:
-    """(H, W): the odds of a pixel's region, and half of the pixel's own; in no region, those of its label map."""
+    """(H, W): the odds of a pixel's region (in none, of one in twenty and what speaks against its label map), and half of
+    the pixel's own.
+    """
     own = logit(np.clip(1 - of_given, 1e-4, 1 - 1e-4)).astype(np.float32) / 2
-    odds = np.full(labels.shape, logit(0.05) + judge.against(looked), np.float32)
+    odds = np.full(labels.shape, logit(FAULTY) + judge.against(looked), np.float32)
     regions = disagreements(name, labels, probabilities, thresholds)
     for (one, region), score in zip(regions, judge.scores(looked), strict=True):
         top, left, bottom, right = one.box

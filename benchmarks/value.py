@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from functools import partial
@@ -52,15 +51,12 @@ def worth(name: str, runs: Path) -> dict[str, Any]:
     given = fc.read_samples(DATA / name, classes=CLASSES[name] or None)
     train, val = (shrink_samples(split, runs / f"value-{name}") for split in (given.train, given.val))
     halves = halves_of(len(train), seed=0, pairs=PAIRS)
-    began = time.perf_counter()
     outcomes = retrained(train, val, halves, runs / f"value-{name}" / f"outcomes-{small_trained()}.jsonl")
-    seconds = time.perf_counter() - began
     seen = seen_by_networks(train_several(train, NETWORKS, runs / f"value-{name}" / f"heads-{small_trained()}", seed=0), train, val, seed=0)
     return {
         "set": name,
         "samples": len(train),
         "halves": len(halves),
-        "seconds": round(seconds, 1),
         "mean_iou": round(float(np.nanmean(outcomes[:, :, 2])), 4),
         "ceiling": {what: asdict(foretold(outcomes[:, 0, at], outcomes[:, 1, at])) for at, what in enumerate(MEASURES)},
         "estimates": {estimate: judged(of(train, val, seen), halves, outcomes) for estimate, of in ESTIMATES.items()},

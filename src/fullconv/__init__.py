@@ -58,6 +58,7 @@ _STATIONS = {
     "Finding": "fullconv.study.findings",
     "study_samples": "fullconv.study_road",
     "Questions": "fullconv.study.questions",
+    "Studied": "fullconv.study_road",
     "mend_samples": "fullconv.study.repairs",
     # the whole road
     "run": "fullconv.road",
@@ -98,7 +99,7 @@ if TYPE_CHECKING:
     from fullconv.study.questions import Questions
     from fullconv.study.repairs import mend_samples
     from fullconv.study.rules import findings_of
-    from fullconv.study_road import study_samples
+    from fullconv.study_road import Studied, study_samples
     from fullconv.train.classifier import classifier_steps
     from fullconv.train.loop import training_steps
     from fullconv.train.offsets import fit_offsets

@@ -8,7 +8,7 @@ again, goes on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -53,6 +53,10 @@ def answers_to(asked: Questions, *, say: Say = lambda _: None) -> tuple[Case, An
         return case, Answers(_seen_by_runs(case, of_run, asked, say))
     samples, folder = _sound_samples(case, of_run, asked.out)
     _check_enough(samples, asked)
+    rounds = []
+    if asked.value and asked.run is None:
+        items = items_of(case, [one.name for one in samples.train])
+        rounds = [folds_of(items, seed=of_run.seed + number) for number in range(ROUNDS)]
     offered = None
     if asked.unlabelled is not None:
         labelled = samples.contents.values()
@@ -68,7 +72,7 @@ def answers_to(asked: Questions, *, say: Say = lambda _: None) -> tuple[Case, An
     if offered is not None:
         answers = replace(answers, batch=_batch(offered, samples, train, val, heads, asked))
     if asked.value:
-        wrong = answers.wrong or _seen_by_small(case, samples, train, folder, of_run.seed, say)
+        wrong = answers.wrong or _seen_by_small(samples, train, rounds, folder, of_run.seed, say)
         say("What samples are worth: some 50 trainings of a small network.")
         worth = worth_of(heads, train, val, wrong.doubtful, folder, seed=of_run.seed)
         answers = replace(answers, wrong=wrong, worth=worth)
@@ -95,7 +99,6 @@ def _as_a_run_asks(asked: Questions) -> Asked:
 def _seen_by_runs(case: Case, of_run: Asked, asked: Questions, say: Say) -> WrongLabels:
     """What networks say of the labels that have not seen them: of runs like the one named."""
     assert asked.run is not None
-    assert case.space is not None
     earlier = asked.run
     how_long = f"{of_run.steps} steps a stage" if of_run.steps else f"{of_run.minutes:g} minutes"
     say(f"Wrong labels: {FOLDS} runs of {how_long}, as {earlier} was asked, each without a part of train.")
@@ -106,15 +109,19 @@ def _seen_by_runs(case: Case, of_run: Asked, asked: Questions, say: Say) -> Wron
         lambda splits, folder: again(earlier, data=asked.data, out=folder, splits=splits, say=say),
         seed=of_run.seed,
     )
+    assert case.space is not None
     return wrong_labels(partial(probabilities_of, parts), case.space)
 
 
 def _seen_by_small(
-    case: Case, samples: SampleSet, train: Sequence[Small], folder: Path, seed: int, say: Say
+    samples: SampleSet,
+    train: Sequence[Small],
+    rounds: Sequence[Sequence[Collection[str]]],
+    folder: Path,
+    seed: int,
+    say: Say,
 ) -> WrongLabels:
-    """The same, of small networks, on the samples of train."""
-    names = [one.name for one in train]
-    rounds = [folds_of(items_of(case, names), seed=seed + number) for number in range(ROUNDS)]
+    """The same, of small networks, on the samples of train; each round is one parting of these."""
     say(f"Wrong labels: {sum(map(len, rounds))} trainings of a small network.")
     seen = seen_by_others(train, rounds, folder / "others", seed=seed)
     sizes = {one.name: one.size for one in samples.train}

@@ -120,8 +120,7 @@ def test_what_speaks_against_a_label_map_counts_for_each_of_its_regions() -> Non
     assert judge.against(usual) < judge.against(doubtful)
     more = logit(judge.scores(doubtful)) - logit(judge.scores(usual))
     np.testing.assert_allclose(more, judge.against(doubtful) - judge.against(usual))
-    share = judge.share
-    assert logit(1 - judge.quality(doubtful)) == pytest.approx(judge.against(doubtful) + logit(share))
+    assert logit(1 - judge.quality(doubtful)) == pytest.approx(judge.against(doubtful) + np.log(judge.share))
 
 
 @pytest.mark.parametrize("share", [0.05, 0.25])

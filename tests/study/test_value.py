@@ -27,7 +27,7 @@ from fullconv.study.small import (
     train_several,
     train_small,
 )
-from fullconv.study.value import Seen, advise, cells_of, sample_values, seen_by_networks, worth_of
+from fullconv.study.value import BORNE_OUT, Seen, advise, cells_of, sample_values, seen_by_networks, worth_of
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,9 @@ def test_what_a_sample_does_to_the_iou_follows_from_recall_and_precision() -> No
     one = Seen(*cells, refit(cells[0]))
     ((of_recall, of_precision, of_iou),) = sample_values([one]).transpose(0, 2, 1, 3)
     iou = iou_of(*measures(cells[1], one.weights))
-    np.testing.assert_allclose(of_recall, effects(*cells, one.weights)[:, 0])
+    foretold = effects(*cells, one.weights)
+    np.testing.assert_allclose(of_recall, foretold[:, 0])
+    np.testing.assert_allclose(of_precision, BORNE_OUT * foretold[:, 1])
     moved = iou_of(*(measures(cells[1], one.weights)[:, None] + 1e-4 * np.stack([of_recall, of_precision])))
     np.testing.assert_allclose((moved - iou) / 1e-4, of_iou, rtol=1e-3, atol=1e-6)
 

@@ -9,15 +9,17 @@ from pathlib import Path
 import pytest
 from tests.study.test_wrong_labels import command
 
+import fullconv as fc
+from fullconv import study_answers
 from fullconv.data.scenes import write_scenes
-from fullconv.study import value
+from fullconv.study.value import worth_of
 
 pytestmark = pytest.mark.usefixtures("quick")
 
 
 @pytest.fixture(autouse=True)
 def few_halves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(value, "worth_of", partial(value.worth_of, pairs=1))
+    monkeypatch.setattr(study_answers, "worth_of", partial(worth_of, pairs=1))
 
 
 def test_what_samples_are_worth_and_what_more_would_bring(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -59,3 +61,15 @@ def test_too_few_samples_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[
     for asked in (["--value"], ["--curve"], ["--next", tmp_path / "others/images"]):
         assert command(scenes, *asked, "--out", tmp_path / "study") == 2
         assert "at least 8 samples of train" in capsys.readouterr().err
+
+
+def test_a_study_from_python_checks_what_it_is_asked(tmp_path: Path) -> None:
+    scenes = write_scenes(tmp_path / "scenes", train=3, val=1, size=(64, 96))
+    studied = fc.study_samples(fc.Questions(data=scenes, out=tmp_path / "study"))
+    assert studied.document == json.loads((tmp_path / "study" / "study.json").read_text())
+    assert [finding.kind for finding in studied.findings] == [one["kind"] for one in studied.document["findings"]]
+    assert len(studied.case.samples) == 4
+    with pytest.raises(fc.FullconvError, match="at least one photo"):
+        fc.Questions(data=scenes, out=tmp_path, batch=0)
+    with pytest.raises(fc.FullconvError, match="those of the run"):
+        fc.Questions(data=scenes, out=tmp_path, run=tmp_path, classes=("a",))

@@ -171,10 +171,11 @@ def train_several(samples: Sequence[Small], number: int, folder: Path, *, seed: 
         folder: keeps them; what it holds is not trained again.
     Raises: TrainingError, DiskFull.
     """
-    todo = [(folder / f"{seed + one}.safetensors", seed + one) for one in range(number)]
+    paths = {seed + one: folder / f"{seed + one}.safetensors" for one in range(number)}
+    todo = [(path, one) for one, path in paths.items() if not path.exists()]
     for _ in on_all_cores(partial(_keep, samples), todo, what="training", long=True):
         pass
-    return [_kept(path, samples[0].label_space) for path, _ in todo]
+    return [_kept(path, samples[0].label_space) for path in paths.values()]
 
 
 def guess(head: SharpHead, sample: Small) -> Tensor:
@@ -265,8 +266,7 @@ def _outcome(train: Sequence[Small], val: Sequence[Small], training: tuple[NDArr
 
 def _keep(samples: Sequence[Small], todo: tuple[Path, int]) -> None:
     path, seed = todo
-    if not path.exists():
-        write_bytes(path, save(train_small(samples, seed=seed).state_dict()))
+    write_bytes(path, save(train_small(samples, seed=seed).state_dict()))
 
 
 def _kept(path: Path, space: LabelSpace) -> SharpHead:

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from fullconv.base.cores import on_all_cores
-from fullconv.base.files import write_bytes
+from fullconv.base.files import content_hash, write_bytes
 from fullconv.base.progress import progress
 from fullconv.study.disagreements import Floats, Labels
 from fullconv.study.small import Small, cells_seen, enlarged, train_small
@@ -32,14 +32,15 @@ def seen_by_others(
         folder: keeps what they see; what it holds is not worked out again.
     Raises: TrainingError, DiskFull.
     """
+    places = [folder / _named(folds, seed + number) for number, folds in enumerate(rounds)]
     todo = [
-        (folder / str(number), frozenset(fold), seed + number * len(folds) + place)
-        for number, folds in enumerate(rounds)
-        for place, fold in enumerate(folds)
+        (place, frozenset(fold), seed + number * len(folds) + at)
+        for number, (place, folds) in enumerate(zip(places, rounds, strict=True))
+        for at, fold in enumerate(folds)
     ]
     for _ in on_all_cores(partial(_look, train), todo, what="training", long=True):
         pass
-    return partial(_read, train, [folder / str(number) for number in range(len(rounds))])
+    return partial(_read, train, places)
 
 
 def _look(train: Sequence[Small], todo: tuple[Path, frozenset[str], int]) -> None:
@@ -61,6 +62,11 @@ def _read(
     for one in progress(asked, what=what, total=len(asked)):
         each = [np.load(_file(folder, one.name)) for folder in folders]
         yield one.name, one.labels(), enlarged(np.mean(each, 0, dtype=np.float32), one.size)
+
+
+def _named(folds: Sequence[Collection[str]], seed: int) -> str:
+    """A round by what is in its folds: other folds are other networks."""
+    return content_hash([sorted(fold) for fold in folds], seed)[:12]
 
 
 def _file(folder: Path, name: str) -> Path:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import expit, logit
+from scipy.special import expit
 
 from fullconv.study.disagreements import Disagreement, Labels
 
@@ -31,7 +31,7 @@ shifted: part of a thing, along its edge.
 """
 _MOST = 30  # suspects of one sample
 _HALF = 0.5
-_FAULTY = 0.05  # of the samples, that a score takes to have a fault
+FAULTY = 0.05  # of the samples, that a score takes to have a fault
 _SHARES = (0.01, 0.5)  # the least and the most of the samples that are taken to have one
 _ENOUGH = 40  # spoiled label maps, for a share to be told
 _RAREST = 1e-4  # rates below are taken for this
@@ -50,7 +50,7 @@ class Suspect:
         kind: one of `KINDS`.
         given, likely: class ids: of the label map, of the network.
         pixels: of the region.
-        score: 0 to 1, how likely it is that the label is wrong if one sample in twenty has a fault.
+        score: 0 to 1, the higher the likelier it is that the label is wrong; see `Judge.scores`.
     """
 
     sample: str
@@ -122,12 +122,14 @@ class Judge:
     share: float = 0.0
 
     def scores(self, looked: Looked) -> Floats:
-        """(N,) how likely each region's label is wrong, 0 to 1: by itself, and by what speaks against its label map."""
+        """(N,) what ranks regions, 0 to 1: the odds that a region's label is wrong if one sample in twenty has a fault,
+        times what speaks against its label map. Both look at the same pixels: a rank, no probability.
+        """
         return np.asarray(expit(self._odds(looked.regions) + self.against(looked)))
 
     def against(self, looked: Looked) -> float:
-        """Logarithm of how much likelier a fault is in this label map than in any of the set."""
-        return self._odds_of_map(looked) - float(logit(self.share)) if self.share else 0.0
+        """Logarithm of how much likelier a fault is in this label map than in one that nothing is known of."""
+        return self._odds_of_map(looked) - float(np.log(self.share)) if self.share else 0.0
 
     def suspects(self, looked: Looked) -> list[Suspect]:
         """The regions of one sample, the likeliest errors first, at most 30."""
@@ -184,7 +186,7 @@ def _fitted(
     share = faulty_share(of_these, of_spoiled)
     weight = share * len(as_they_are) / len(spoiled)
     slope, offset = _regression(of_these[:, None], of_spoiled[:, None], weight=weight)
-    faulty, weights = _weighed(as_they_are, spoiled, _FAULTY)
+    faulty, weights = _weighed(as_they_are, spoiled, FAULTY)
     told = float(average_precision_score(faulty, np.concatenate([of_these, of_spoiled]), sample_weight=weights))
     return told, replace(judge, slope=float(slope[0]), offset=offset, share=share)
 
@@ -197,13 +199,13 @@ def faulty_share(as_they_are: Floats, spoiled: Floats) -> float:
     ranks that half of the spoiled reach: above, faults as striking as drawn ones are too few to be counted.
     """
     if len(spoiled) < _ENOUGH:
-        return _FAULTY
+        return FAULTY
     ranks = np.sort(spoiled)[: -(len(spoiled) // 2)]
     ratios = [(as_they_are > rank).mean() / (spoiled > rank).mean() for rank in ranks]
     return float(np.clip(min(ratios), *_SHARES))
 
 
-def _regression(sound: Floats, faulty: Floats, *, weight: float = _FAULTY) -> tuple[Floats, float]:
+def _regression(sound: Floats, faulty: Floats, *, weight: float = FAULTY) -> tuple[Floats, float]:
     """Weights and bias of the logarithm of the odds: of faults, `weight` each, to all that are as they are."""
     from sklearn.linear_model import LogisticRegression
 

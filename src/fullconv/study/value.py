@@ -27,7 +27,9 @@ MEASURES = ("recall", "precision", "iou")
 CELLS, VAL_CELLS = 600, 3000  # of a sample, in random places
 ALL_CELLS = 400_000  # of all samples together, or memory grows with their number
 GAIN_TRAININGS = 3  # of train as it is, and as many of train without what the advice names
-_BORNE_OUT = 0.5  # of what is foretold of precision, beside recall: so trainings on halves move (docs/numbers.md)
+BORNE_OUT = (
+    0.5  # of what is foretold of precision, beside recall, trainings on halves bear out (docs/log.md, fifth part)
+)
 _DEVIATIONS = 3.0  # of the mean over networks, by which a sample must do harm to be dropped
 
 
@@ -56,15 +58,18 @@ def seen_by_networks(
 
 
 def sample_values(seen: Sequence[Seen]) -> Floats:
-    """(networks, S, 3, K): what a sample of train adds to recall, precision and IoU of each class on val."""
+    """(networks, S, 3, K): what a sample of train adds to recall, precision and IoU of each class on val.
+
+    Recall to first order, precision at half of that, as trainings on halves bear out; the IoU by both.
+    """
     return np.stack([_values(one) for one in seen])
 
 
 def _values(one: Seen) -> Floats:
-    """(S, 3, K); what a sample does to the IoU follows from recall and precision: it is 1 / (1/R + 1/P - 1)."""
+    """(S, 3, K), see `sample_values`. The IoU is 1 / (1/R + 1/P - 1)."""
     recall, precision = np.maximum(measures(one.val, one.weights), 1e-9)
     of_recall, of_precision = effects(one.train, one.val, one.weights).transpose(1, 0, 2)
-    of_precision = _BORNE_OUT * of_precision
+    of_precision = BORNE_OUT * of_precision
     iou = 1 / (1 / recall + 1 / precision - 1)
     return np.stack(
         [of_recall, of_precision, (iou / recall) ** 2 * of_recall + (iou / precision) ** 2 * of_precision], 1
@@ -79,10 +84,10 @@ def cells_of(head: SharpHead, samples: Sequence[Small], *, seed: int, most: int 
     features = np.ones((len(samples), number, head.score.in_channels + 1), np.float32)
     labels = np.full((len(samples), number), classes, np.int64)
     for place, sample in enumerate(samples):
-        at_cells, (read, _) = labels_at_cells(head, sample), cells_seen(head, sample)
-        rows, columns = (draw.integers(0, length, number) for length in at_cells.shape)
-        features[place, :, :-1] = read[:, rows, columns].T.numpy()
-        labels[place] = np.minimum(at_cells[rows, columns], classes)
+        at_cells, (read, _) = labels_at_cells(head, sample).ravel(), cells_seen(head, sample)
+        cells = draw.permutation(at_cells.size)[:number]
+        features[place, : len(cells), :-1] = read.flatten(1)[:, cells].T.numpy()
+        labels[place, : len(cells)] = np.minimum(at_cells[cells], classes)
     return Cells(features, labels, class_weights(samples))
 
 
