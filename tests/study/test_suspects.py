@@ -9,7 +9,7 @@ import pytest
 from scipy.special import logit
 
 from fullconv.study.disagreements import Disagreement
-from fullconv.study.suspects import Judge, Looked, all_signs, faulty_share, few_signs, kind_of, learned
+from fullconv.study.suspects import Judge, Looked, faulty_share, kind_of, learned, signs
 
 RATES = np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.0, 0.001, 0.999]])
 THIN = Disagreement("a", (0, 0, 40, 4), 0, 1, 160, margin=0.5, odds=1.0, depth=2, of_given=0.05, of_likely=0.1)
@@ -27,12 +27,12 @@ def several(of: Disagreement, number: int, seed: int) -> list[Disagreement]:
 
 def maps(*of: list[Disagreement], faults: bool = False, doubt: float = 0.5) -> list[Looked]:
     """One label map a list of regions, all of them the fault or none."""
-    return [Looked(tuple(each), doubt, (True,) * len(each) if faults else ()) for each in of]
+    return [Looked(tuple(each), doubt, 1.0, (True,) * len(each) if faults else ()) for each in of]
 
 
 def scores_of(judge: Judge, *regions: Disagreement) -> list[float]:
     """Of each, alone in a label map like any."""
-    return [float(judge.scores(Looked((one,), 0.5))[0]) for one in regions]
+    return [float(judge.scores(Looked((one,), 0.5, 1.0))[0]) for one in regions]
 
 
 def each(regions: list[Disagreement]) -> list[list[Disagreement]]:
@@ -55,7 +55,7 @@ def test_what_faults_look_like_is_learned_and_not_known() -> None:
 
 def test_regions_of_a_spoiled_map_that_are_not_its_fault_teach_nothing() -> None:
     sound = maps(*each(several(THIN, 200, 0)))
-    both = [Looked((*faulty.regions, THIN), 0.5, (True, False)) for faulty in maps(*each(several(WHOLE, 60, 2)))]
+    both = [Looked((*faulty.regions, THIN), 0.5, 1.0, (True, False)) for faulty in maps(*each(several(WHOLE, 60, 2)))]
     alone = maps(*each(several(WHOLE, 60, 2)), faults=True)
     np.testing.assert_allclose(*(learned(sound, known, RATES).weights for known in (both, alone)))
 
@@ -67,16 +67,8 @@ def test_a_score_is_the_share_of_faults_among_regions_like_it() -> None:
     assert scores_of(alike, WHOLE)[0] == pytest.approx(3 / 33, abs=0.03)
 
 
-def test_the_signs_that_rank_known_faults_better_are_taken() -> None:
-    """Only `odds`, which few signs leave out, tells these faults."""
-    plain, odd = several(WHOLE, 100, 0), [replace(one, odds=6.0) for one in several(WHOLE, 100, 1)]
-    judge = learned(maps(*each(plain)), maps(*each(odd), faults=True), RATES)
-    assert judge.signs is all_signs
-    assert min(scores_of(judge, *odd)) > max(scores_of(judge, *plain))
-
-
 def test_classes_that_are_often_held_for_each_other_speak_less_for_a_fault() -> None:
-    often, seldom = few_signs([replace(WHOLE, given=0, likely=1), replace(WHOLE, given=0, likely=2)], RATES)
+    often, seldom = signs([replace(WHOLE, given=0, likely=1), replace(WHOLE, given=0, likely=2)], RATES)
     assert seldom[3] > often[3]
     np.testing.assert_array_equal(np.delete(seldom, 3), np.delete(often, 3))
 
@@ -86,37 +78,41 @@ def test_without_anything_to_learn_from_the_margin_ranks(real: list[Disagreement
     judge = learned(maps(*each(real)), maps(*each(known), faults=True), RATES)
     whole, thin = scores_of(judge, WHOLE, THIN)
     assert 0 < thin < whole < 1
-    assert 0 < judge.quality(Looked((WHOLE,), 0.5)) < 1
+    assert 0 < judge.quality(Looked((WHOLE,), 0.5, 1.0)) < 1
 
 
 def test_a_sample_has_its_likeliest_errors_first_and_not_too_many() -> None:
     judge = learned(maps(*each(several(THIN, 200, 0))), maps(*each(several(WHOLE, 60, 2)), faults=True), RATES)
-    found = judge.suspects(Looked((*several(THIN, 40, 3), WHOLE), 0.5))
+    found = judge.suspects(Looked((*several(THIN, 40, 3), WHOLE), 0.5, 1.0))
     assert len(found) == 30
     assert (found[0].box, found[0].kind) == (WHOLE.box, "swapped")
     assert [one.score for one in found] == sorted((one.score for one in found), reverse=True)
-    assert judge.suspects(Looked((), 0.5)) == []
+    assert judge.suspects(Looked((), 0.5, 1.0)) == []
 
 
 def with_doubt() -> Judge:
-    """Learned where spoiled label maps are in more doubt."""
+    """Learned where spoiled label maps are in more doubt, and stranger."""
     rng = np.random.default_rng(0)
-    sound = [Looked((one,), float(rng.uniform(0, 1))) for one in several(THIN, 200, 0)]
-    spoiled = [Looked((one,), float(rng.uniform(1, 3)), (True,)) for one in several(WHOLE, 60, 2)]
-    return learned(sound, spoiled, RATES)
+
+    def looked(of: Disagreement, number: int, low: float, high: float) -> list[Looked]:
+        return [Looked((one,), *rng.uniform(low, high, 2), (True,)) for one in several(of, number, number)]
+
+    return learned(looked(THIN, 200, 0, 1), looked(WHOLE, 60, 1, 3), RATES)
 
 
-def test_a_label_map_s_quality_falls_with_its_worst_region_and_with_doubt() -> None:
+def test_a_label_map_s_quality_falls_with_doubt_and_with_strangeness() -> None:
     judge = with_doubt()
-    clean, thin, whole = (judge.quality(Looked(regions, 0.5)) for regions in ((), (THIN,), (THIN, WHOLE)))
-    assert 1 >= clean > thin > whole > 0
-    assert judge.quality(Looked((THIN,), 2.0)) < thin
-    assert thin > 0.9
+    sound, in_doubt, strange, both = (
+        judge.quality(Looked((), *each)) for each in ((0.5, 0.5), (2.5, 0.5), (0.5, 2.5), (2.5, 2.5))
+    )
+    assert 1 >= sound > max(in_doubt, strange)
+    assert min(in_doubt, strange) > both > 0
+    assert sound > 0.9
 
 
 def test_what_speaks_against_a_label_map_counts_for_each_of_its_regions() -> None:
     judge = with_doubt()
-    usual, doubtful = (Looked((THIN, WHOLE), doubt) for doubt in (0.5, 2.5))
+    usual, doubtful = (Looked((THIN, WHOLE), doubt, 0.5) for doubt in (0.5, 2.5))
     assert judge.against(usual) < judge.against(doubtful)
     more = logit(judge.scores(doubtful)) - logit(judge.scores(usual))
     np.testing.assert_allclose(more, judge.against(doubtful) - judge.against(usual))
@@ -137,7 +133,7 @@ def test_as_many_label_maps_as_are_estimated_faulty_hold_most_of_the_faults() ->
     rng = np.random.default_rng(0)
 
     def looked(regions: list[Disagreement], doubt: float) -> list[Looked]:
-        return [Looked((one,), float(rng.uniform(doubt, doubt + 1)), (True,)) for one in regions]
+        return [Looked((one,), *rng.uniform(doubt, doubt + 1, 2), (True,)) for one in regions]
 
     maps = [*looked(several(THIN, 300, 0), 0.0), *looked(several(WHOLE, 100, 1), 0.8)]
     judge = learned(maps, looked(several(WHOLE, 300, 2), 0.8), RATES)

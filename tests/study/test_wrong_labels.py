@@ -20,6 +20,7 @@ from fullconv.data.scenes import write_scenes
 from fullconv.road import asked_of
 from fullconv.study import wrong_labels as station
 from fullconv.study.case import read_case
+from fullconv.study.disagreements import Trust
 from fullconv.study.folds import Unseen
 from fullconv.study.wrong_labels import probabilities_of, wrong_labels
 
@@ -65,7 +66,9 @@ def test_of_a_spoiled_map_only_the_regions_of_the_fault_are_faults(monkeypatch: 
     drawn[30:50, 40:60] = 2
     monkeypatch.setattr(station, "spoil", lambda *_: drawn)
     probabilities = np.where(sees == np.arange(3)[:, None, None], 0.9, 0.05).astype(np.float32)
-    (looked,) = station._with_fault("a", truth, truth, probabilities, np.full(3, 0.5, np.float32), space)
+    (looked,) = station._with_fault(
+        "a", truth, truth, probabilities, Trust(space, np.full(3, 0.5), np.eye(3, dtype=np.int64))
+    )
     boxes = [one.box for one in looked.regions]
     assert dict(zip(boxes, looked.faults, strict=True)) == {(5, 5, 20, 20): False, (30, 40, 50, 60): True}
 

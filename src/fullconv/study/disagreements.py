@@ -28,8 +28,9 @@ Labels = NDArray[np.integer[Any]]
 
 _SMALLEST = 25  # pixels: smaller regions are not looked at
 _SMALL = 1e-3  # probabilities are no smaller
-_TAIL = 0.01  # of the pixels, those in most doubt
-_LEAST = 1e-4  # a probability, in doubt
+_IN_DOUBT, _STRANGE = 0.01, 0.02  # of the pixels, those in most doubt, and those held for the strangest classes
+_LEAST = 1e-4  # a probability, there
+_RARE = 1e-3  # a rate
 
 
 @dataclass(frozen=True)
@@ -144,13 +145,41 @@ def doubt(labels: Labels, probabilities: Floats) -> float:
     The mean of minus the logarithm of their probability, over the hundredth of the pixels where it is most. 0 without
     any class.
     """
+    return _mean_of_most(-_log_odds(labels, probabilities)[0], _IN_DOUBT)
+
+
+def strangeness(labels: Labels, probabilities: Floats, rates: NDArray[np.float64]) -> float:
+    """How strange it is what a label map is held for, where it is strangest: 0, nothing else is likelier, to 64.
+
+    The mean, over the fiftieth of the pixels where it is most, of the logarithm of the likeliest other class's
+    probability over the given one's, where that is positive, times minus the logarithm of how often the one is held for
+    the other. 0 without any class.
+
+    Args:
+        rates: (K, K), see `Trust.rates`.
+    """
+    of_given, of_other, given, other = _log_odds(labels, probabilities)
+    seldom = -np.log(rates + _RARE)
+    return _mean_of_most(np.maximum(of_other - of_given, 0) * seldom[given, other], _STRANGE)
+
+
+def _log_odds(labels: Labels, probabilities: Floats) -> tuple[Floats, Floats, Ints, Ints]:
+    """Of the N pixels that have a class: logarithms of its probability and of the likeliest other one; both classes."""
     known = labels < len(probabilities)
-    of_given = np.take_along_axis(probabilities[:, known], labels[known].astype(np.int64)[None], 0)[0]
-    if not of_given.size:
+    given, here = labels[known].astype(np.int64), probabilities[:, known]
+    at = np.arange(given.size)
+    of_given = here[given, at]
+    here[given, at] = -1
+    other = here.argmax(0)
+    return np.log(np.maximum(of_given, _LEAST)), np.log(np.maximum(here[other, at], _LEAST)), given, other
+
+
+def _mean_of_most(values: NDArray[np.floating[Any]], share: float) -> float:
+    """Of the largest values, a share of them all; 0 where there are none."""
+    if not values.size:
         return 0.0
-    most = max(1, round(_TAIL * of_given.size))
-    least = np.partition(of_given, most - 1)[:most]
-    return float(-np.log(np.maximum(least, _LEAST)).mean())
+    most = max(1, round(share * values.size))
+    return float(np.partition(values, values.size - most)[-most:].mean())
 
 
 def _connected(codes: Labels) -> Iterator[tuple[int, tuple[slice, slice], NDArray[np.bool_]]]:

@@ -6,14 +6,13 @@ known. Out: suspects with a kind and a score. Knows no files, no torch.
 No one weight of size against certainty is right for every set: a network that knows few classes errs in large regions,
 and classes that are alike are taken for each other with certainty. So the weights are learned on the set itself: faults
 are drawn into copies of its label maps, and a logistic regression tells the regions of these from what the networks say
-of the maps as they are. It has few signs to go by or more; the one that ranks the spoiled maps better is taken.
-A second one tells whole label maps apart, and what it says of a map counts for each of its regions: a map that lies
-beside its things has many, none of them striking.
+of the maps as they are. A second one tells whole label maps apart, by doubt and strangeness, and what it says of a map
+counts for each of its regions: a map that lies beside its things has many, none of them striking.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence, Sized
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +22,6 @@ from scipy.special import expit
 from fullconv.study.disagreements import Disagreement, Labels
 
 Floats = NDArray[np.float64]
-Signs = Callable[[Sequence[Disagreement], Floats], Floats]
 
 KINDS = ("swapped", "missing", "phantom", "shifted")
 """swapped: a thing has the class of another; missing: a thing was not drawn; phantom: a thing was drawn where none is;
@@ -35,8 +33,6 @@ FAULTY = 0.05  # of the samples, that a score takes to have a fault
 _SHARES = (0.01, 0.5)  # the least and the most of the samples that are taken to have one
 _ENOUGH = 40  # spoiled label maps, for a share to be told
 _RAREST = 1e-4  # rates below are taken for this
-_LEAST_ODDS = -12.0  # logarithm, of a region and of a label map without any
-_MIX = np.array([0.25, 0.75])  # of the worst region and of doubt, in deviations
 _SPREAD = 1e-6
 SHOWN = 24  # suspects of which a page shows what the network sees
 
@@ -88,12 +84,13 @@ class Looked:
 
     Args:
         regions: where it holds another class for likely.
-        doubt: see `disagreements.doubt`.
+        doubt, strangeness: see `disagreements`.
         faults: of a label map with a known fault: whether each region is that fault; else empty.
     """
 
     regions: tuple[Disagreement, ...]
     doubt: float
+    strangeness: float
     faults: tuple[bool, ...] = ()
 
 
@@ -102,16 +99,14 @@ class Judge:
     """Scores regions, and whole label maps.
 
     Args:
-        signs: (regions, rates) -> (N, S) what speaks for a wrong label.
         rates: (K, K) the share of a given class's pixels that networks hold for each class.
-        weights: (S,) of the signs.
+        weights: (8,) of `signs`.
         bias: of their sum.
-        middle, spread: (2,) of what is known of a label map as a whole, see `_of_map`.
-        slope, offset: from the mix of these to the logarithm of the odds that the label map is wrong.
+        middle, spread: (2,) of doubt and strangeness.
+        slope, offset: from the mean of both, in deviations, to the logarithm of the odds that the label map is wrong.
         share: of the label maps, how many have a fault, see `faulty_share`; 0 if nothing could be learned.
     """
 
-    signs: Signs
     rates: Floats
     weights: Floats
     bias: float
@@ -141,17 +136,14 @@ class Judge:
         return float(expit(-self._odds_of_map(looked)))
 
     def mixed(self, looked: Looked) -> float:
-        """What ranks label maps: a quarter by their worst region, the rest by doubt."""
-        return float((self._of_map(looked) - self.middle) / self.spread @ _MIX)
+        """What ranks label maps: the mean of doubt and strangeness, in deviations."""
+        return float(((_of_map(looked) - self.middle) / self.spread).mean())
 
     def _odds_of_map(self, looked: Looked) -> float:
         return self.slope * self.mixed(looked) + self.offset
 
     def _odds(self, regions: Sequence[Disagreement]) -> Floats:
-        return self.signs(regions, self.rates) @ self.weights + self.bias
-
-    def _of_map(self, looked: Looked) -> Floats:
-        return np.array([self._odds(looked.regions).max(initial=_LEAST_ODDS), looked.doubt])
+        return signs(regions, self.rates) @ self.weights + self.bias
 
 
 def learned(as_they_are: Sequence[Looked], spoiled: Sequence[Looked], rates: Floats) -> Judge:
@@ -162,33 +154,23 @@ def learned(as_they_are: Sequence[Looked], spoiled: Sequence[Looked], rates: Flo
         spoiled: label maps with one fault each.
         rates: (K, K), see `Judge`.
     """
-    fits = [_fitted(as_they_are, spoiled, rates, signs) for signs in (few_signs, all_signs)]
-    return max(fits, key=lambda fit: fit[0])[1]
-
-
-def _fitted(
-    as_they_are: Sequence[Looked], spoiled: Sequence[Looked], rates: Floats, signs: Signs
-) -> tuple[float, Judge]:
-    """A judge, and the average precision of its ranking spoiled label maps first, were they one in twenty."""
-    from sklearn.metrics import average_precision_score  # a second, which a study without networks does without
-
     sound = [region for one in as_they_are for region in one.regions]
     faults = [region for one in spoiled for region, fault in zip(one.regions, one.faults, strict=True) if fault]
     if not sound or not faults:  # nothing to learn from: by the margin
-        weights = np.zeros(signs(sound, rates).shape[1])
-        weights[0] = 4.0
-        return 0.0, Judge(signs, rates, weights, -4.0, np.zeros(2), np.ones(2))
+        weights = np.array([4.0, *[0.0] * 7])
+        return Judge(rates, weights, -4.0, np.zeros(2), np.ones(2))
     weights, bias = _regression(signs(sound, rates), signs(faults, rates))
-    judge = Judge(signs, rates, weights, bias, np.zeros(2), np.ones(2))
-    of_maps = np.array([judge._of_map(one) for one in as_they_are])
-    judge = replace(judge, middle=of_maps.mean(0), spread=of_maps.std(0) + _SPREAD)
+    of_maps = np.array([_of_map(one) for one in as_they_are])
+    judge = Judge(rates, weights, bias, of_maps.mean(0), of_maps.std(0) + _SPREAD)
     of_these, of_spoiled = (np.array([judge.mixed(one) for one in several]) for several in (as_they_are, spoiled))
     share = faulty_share(of_these, of_spoiled)
     weight = share * len(as_they_are) / len(spoiled)
     slope, offset = _regression(of_these[:, None], of_spoiled[:, None], weight=weight)
-    faulty, weights = _weighed(as_they_are, spoiled, FAULTY)
-    told = float(average_precision_score(faulty, np.concatenate([of_these, of_spoiled]), sample_weight=weights))
-    return told, replace(judge, slope=float(slope[0]), offset=offset, share=share)
+    return replace(judge, slope=float(slope[0]), offset=offset, share=share)
+
+
+def _of_map(looked: Looked) -> Floats:
+    return np.array([looked.doubt, looked.strangeness])
 
 
 def faulty_share(as_they_are: Floats, spoiled: Floats) -> float:
@@ -201,38 +183,36 @@ def faulty_share(as_they_are: Floats, spoiled: Floats) -> float:
     if len(spoiled) < _ENOUGH:
         return FAULTY
     ranks = np.sort(spoiled)[: -(len(spoiled) // 2)]
-    ratios = [(as_they_are > rank).mean() / (spoiled > rank).mean() for rank in ranks]
+    ratios = [(as_they_are >= rank).mean() / (spoiled >= rank).mean() for rank in ranks]
     return float(np.clip(min(ratios), *_SHARES))
 
 
 def _regression(sound: Floats, faulty: Floats, *, weight: float = FAULTY) -> tuple[Floats, float]:
     """Weights and bias of the logarithm of the odds: of faults, `weight` each, to all that are as they are."""
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.linear_model import LogisticRegression  # a second, which a study without networks does without
 
     rows = np.concatenate([sound, faulty])
     middle, spread = rows.mean(0), rows.std(0) + _SPREAD
-    faults, weights = _weighed(sound, faulty, weight)
+    faults = np.repeat([False, True], [len(sound), len(faulty)])
+    weights = np.where(faults, weight, 1.0)
     fit = LogisticRegression(max_iter=1000).fit((rows - middle) / spread, faults, sample_weight=weights)
     found = fit.coef_[0] / spread
     return found, float(fit.intercept_[0] - middle @ found)
 
 
-def _weighed(sound: Sized, faulty: Sized, weight: float) -> tuple[NDArray[np.bool_], Floats]:
-    faults = np.repeat([False, True], [len(sound), len(faulty)])
-    return faults, np.where(faults, weight, 1.0)
-
-
-def few_signs(regions: Sequence[Disagreement], rates: Floats) -> Floats:
-    """(N, 4) what speaks for a wrong label: margin, depth, size, how seldom the one class is held for the other."""
-    rows = [(one.margin, one.depth, one.pixels, rates[one.given, one.likely]) for one in regions]
-    margin, depth, pixels, rate = np.array(rows, float).reshape(-1, 4).T
-    return np.stack([margin, np.log1p(depth), np.log(pixels), -np.log(rate + _RAREST)], 1)
-
-
-def all_signs(regions: Sequence[Disagreement], rates: Floats) -> Floats:
-    """(N, 8) also the odds, and how well the region is a whole thing: of the label map, of what is seen, of both."""
-    rows = [(one.odds, one.of_given, one.of_likely, one.of_given * one.of_likely) for one in regions]
-    return np.concatenate([few_signs(regions, rates), np.array(rows, float).reshape(-1, 4)], 1)
+def signs(regions: Sequence[Disagreement], rates: Floats) -> Floats:
+    """(N, 8) what speaks for a wrong label: margin, depth, size, how seldom the one class is held for the other, odds,
+    and how well the region is a whole thing: of the label map, of what is seen, of both.
+    """
+    rows = [
+        (one.margin, one.depth, one.pixels, rates[one.given, one.likely], one.odds, one.of_given, one.of_likely)
+        for one in regions
+    ]
+    margin, depth, pixels, rate, odds, of_given, of_likely = np.array(rows, float).reshape(-1, 7).T
+    seldom = -np.log(rate + _RAREST)
+    return np.stack(
+        [margin, np.log1p(depth), np.log(pixels), seldom, odds, of_given, of_likely, of_given * of_likely], 1
+    )
 
 
 def _suspect(one: Disagreement, score: float) -> Suspect:

@@ -21,7 +21,7 @@ from fullconv.base.progress import progress
 from fullconv.labels.maps import nearest
 from fullconv.labels.space import LabelSpace
 from fullconv.nets.bundle import Bundle, load
-from fullconv.study.disagreements import Floats, Labels, Trust, disagreements, doubt
+from fullconv.study.disagreements import Floats, Labels, Trust, disagreements, doubt, strangeness
 from fullconv.study.faults import spoil, wrong_pixels
 from fullconv.study.folds import Unseen
 from fullconv.study.small import Small
@@ -74,30 +74,37 @@ def trust_of(predictions: Iterable[Seen], space: LabelSpace) -> Trust:
 
 def judged(predictions: Iterable[Seen], trust: Trust) -> tuple[dict[str, Looked], Judge]:
     """The second pass: what the networks say of each label map, by name, and who tells faults from that."""
-    thresholds = trust.thresholds()
     looked: dict[str, Looked] = {}
     spoiled: list[Looked] = []
     before: Labels | None = None
     for name, labels, probabilities in predictions:
-        regions = tuple(one for one, _ in disagreements(name, labels, probabilities, thresholds))
-        looked[name] = Looked(regions, doubt(labels, probabilities))
+        looked[name], _ = _looked_at(name, labels, probabilities, trust)
         if before is not None:
-            spoiled += _with_fault(name, labels, before, probabilities, thresholds, trust.space)
+            spoiled += _with_fault(name, labels, before, probabilities, trust)
         before = labels
     return looked, learned(list(looked.values()), spoiled, trust.rates())
 
 
-def _with_fault(
-    name: str, labels: Labels, other: Labels, probabilities: Floats, thresholds: Floats, space: LabelSpace
-) -> list[Looked]:
+def _looked_at(
+    name: str, labels: Labels, probabilities: Floats, trust: Trust
+) -> tuple[Looked, list[NDArray[np.bool_]]]:
+    """What the network says of a label map; which pixels of its box each region is."""
+    found = list(disagreements(name, labels, probabilities, trust.thresholds()))
+    strange = strangeness(labels, probabilities, trust.rates())
+    looked = Looked(tuple(one for one, _ in found), doubt(labels, probabilities), strange)
+    return looked, [region for _, region in found]
+
+
+def _with_fault(name: str, labels: Labels, other: Labels, probabilities: Floats, trust: Trust) -> list[Looked]:
     """What the network says of this label map with a fault drawn into it; nothing where chance finds none."""
-    faulty = spoil(labels, other, space, seeds.rng(0, "fault", name))
+    faulty = spoil(labels, other, trust.space, seeds.rng(0, "fault", name))
     if faulty is None:
         return []
-    wrong = wrong_pixels(labels, faulty, space)
-    found = list(disagreements(name, faulty, probabilities, thresholds))
-    faults = tuple(float(_within(wrong, one.box)[region].mean()) > _MOST_WRONG for one, region in found)
-    return [Looked(tuple(one for one, _ in found), doubt(faulty, probabilities), faults)]
+    wrong = wrong_pixels(labels, faulty, trust.space)
+    looked, regions = _looked_at(name, faulty, probabilities, trust)
+    inside = zip(looked.regions, regions, strict=True)
+    faults = tuple(float(_within(wrong, one.box)[region].mean()) > _MOST_WRONG for one, region in inside)
+    return [replace(looked, faults=faults)]
 
 
 def _within(wrong: NDArray[np.bool_], box: tuple[int, int, int, int]) -> NDArray[np.bool_]:
