@@ -182,7 +182,7 @@ def _parts(folder: Path, classes: tuple[str, ...]) -> list[Unseen]:
 
 
 def main(runs: Path, asked: list[str]) -> None:
-    cases = {f"{name} {seed} small": partial(planted_small, name, seed, runs) for name in CLASSES for seed in (0, 1, 2)}
+    cases = {f"{name} {seed} small": partial(planted_small, name, seed, runs) for name in CLASSES for seed in range(4)}
     cases |= {f"{name} {seed}": partial(planted, name, seed, runs) for name in CLASSES for seed in (0, 1)}
     run_cases("suspects", cases, asked)
 
