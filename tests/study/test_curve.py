@@ -15,7 +15,9 @@ def truth(samples: float, end: float = 0.8, rise: float = 0.15, power: float = 0
 
 
 def noisy(seed: int, **shape: float) -> np.ndarray:
-    return np.array([truth(n, **shape) for n in SIZES]) + np.random.default_rng(seed).normal(0, 0.01, len(SIZES))
+    """Trainings on fewer samples stray more: by one over their number."""
+    strays = np.random.default_rng(seed).normal(0, 0.005, len(SIZES)) * 200 / SIZES
+    return np.array([truth(n, **shape) for n in SIZES]) + strays
 
 
 @pytest.mark.parametrize("shape", [{}, {"power": 1.2}, {"power": 0.25, "end": 0.9, "rise": 0.3}, {"rise": 0.02}])
@@ -23,7 +25,7 @@ def test_the_interval_holds_the_truth_as_often_as_it_says(shape: dict[str, float
     fits = [fit_curve(SIZES, noisy(seed, **shape)).at(400) for seed in range(40)]
     held = [one.low <= truth(400, **shape) <= one.high for one in fits]
     assert np.mean(held) >= 0.85
-    assert np.mean([one.high - one.low for one in fits]) < 0.08
+    assert np.mean([one.high - one.low for one in fits]) < 0.05
 
 
 def test_what_was_measured_without_noise_goes_on_as_it_began() -> None:
@@ -41,7 +43,7 @@ def test_the_number_of_samples_is_that_where_the_curve_has_the_figure() -> None:
 
 
 def test_figures_that_do_not_rise_promise_little() -> None:
-    gain = fit_curve(SIZES, 0.6 + np.random.default_rng(0).normal(0, 0.005, len(SIZES))).gain(400)
+    gain = fit_curve(SIZES, 0.6 + np.random.default_rng(0).normal(0, 0.001, len(SIZES)) * 200 / SIZES).gain(400)
     assert gain.low >= 0
     assert gain.high < 0.02
 

@@ -18,7 +18,7 @@ Floats = NDArray[np.float64]
 
 _POWERS = np.geomspace(0.1, 2.0, 25)  # of the number of samples
 _TYPICAL_POWER, _POWER_FACTOR = 0.5, 2.0  # the middle of what is expected of a power, and how far it strays
-_NOISES = np.geomspace(0.002, 0.1, 25)  # standard deviations of one training's figure
+_NOISES = np.geomspace(0.002, 0.1, 25)  # standard deviations of the figure of a training on the most samples
 _END, _END_DEVIATION = 0.7, 0.4  # where a figure ends, before anything was measured
 _RISE_DEVIATION = 0.4  # what the largest part measured is short of it
 _DRAWS = 4000
@@ -76,6 +76,8 @@ class Curve:
 def fit_curve(samples: ArrayLike, figures: ArrayLike, *, seed: int = 0) -> Curve:
     """The curves that fit figures of trainings on parts of a set: a posterior, by a grid over power and noise.
 
+    A figure strays by one over the number of samples: halves of voc-animals by 0.005, quarters 0.015, eighths 0.029.
+
     Args:
         samples: how many samples each training had; at least two different numbers.
         figures: what each reached, 0 to 1.
@@ -83,16 +85,17 @@ def fit_curve(samples: ArrayLike, figures: ArrayLike, *, seed: int = 0) -> Curve
     """
     numbers, reached = np.asarray(samples, float), np.asarray(figures, float)
     most = numbers.max()
+    exact = numbers / most  # how exact a figure is, beside that of the most
     start, spread = np.array([_END, 0.0]), np.diag([_END_DEVIATION, _RISE_DEVIATION]) ** 2
     fits: list[tuple[float, float, Floats, Floats]] = []  # log weight, power, mean and covariance of (end, rise)
     for power in _POWERS:
-        shape = np.stack([np.ones_like(numbers), -((numbers / most) ** -power)], 1)
+        shape = exact[:, None] * np.stack([np.ones_like(numbers), -(exact**-power)], 1)
         expected = -0.5 * (np.log(power / _TYPICAL_POWER) / np.log(_POWER_FACTOR)) ** 2
         for noise in _NOISES:
             precision = np.linalg.inv(spread) + shape.T @ shape / noise**2
             covariance = np.linalg.inv(precision)
-            mean = covariance @ (np.linalg.solve(spread, start) + shape.T @ reached / noise**2)
-            rest, moved = reached - shape @ mean, mean - start
+            mean = covariance @ (np.linalg.solve(spread, start) + shape.T @ (exact * reached) / noise**2)
+            rest, moved = exact * reached - shape @ mean, mean - start
             likely = -len(numbers) * np.log(noise) - 0.5 * (rest**2).sum() / noise**2
             likely += 0.5 * np.linalg.slogdet(covariance)[1] - 0.5 * moved @ np.linalg.solve(spread, moved)
             fits.append((float(expected + likely), float(power), mean, covariance))
