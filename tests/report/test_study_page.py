@@ -20,7 +20,7 @@ from fullconv.study.curve import fit_curve
 from fullconv.study.document import Answers
 from fullconv.study.growth import Growth
 from fullconv.study.rules import findings_of
-from fullconv.study.suspects import SHOWN, Suspect, WrongLabels
+from fullconv.study.suspects import Suspect, WrongLabels
 from fullconv.study.value import Advice, Worth
 
 
@@ -78,21 +78,20 @@ def test_names_are_shown_as_they_are_and_not_as_markup(page: str) -> None:
 def test_suspects_are_shown_with_what_the_network_sees(tmp_path: Path) -> None:
     case = read_case(folder(tmp_path / "data"))
     label_map = case.samples[0].read_labels()
-    found = [Suspect("00", (10, 20, 40, 60), "swapped", 1, 0, 1200, 0.9 - index / 100) for index in range(SHOWN + 3)]
+    names = ["00", "00", "01", "00"]
+    found = [Suspect(name, (10, 20, 40, 60), "swapped", 1, 0, 1200, 0.9 - at / 10) for at, name in enumerate(names)]
     pixels = np.array([[90, 10], [30, 70]])
-    wrong = WrongLabels(tuple(found), {"00": 0.1}, ("00",), pixels, {"00": 1 - label_map.clip(0, 1)})
+    wrong = WrongLabels(tuple(found), {"00": 0.1}, ("00",), pixels, dict.fromkeys(names, 1 - label_map.clip(0, 1)))
     document = write_study(tmp_path, case, findings_of(case), Answers(wrong))
     text = (tmp_path / "study.html").read_text()
     section = text.split('id="suspects"')[1].split("</section>")[0]
-    assert section.count("<figure") == SHOWN
-    assert section.count("data:image/jpeg;base64,") == 3 * SHOWN
-    assert "3 more stand in study.json" in section
+    assert re.findall(r"swapped · ([0-9.]+) · (\d+)", section) == [("0.900", "00"), ("0.700", "01")]
+    assert section.count("data:image/jpeg;base64,") == 3 * 2
+    assert "2 more stand in study.json" in section
     assert "<b>&lt;b&gt;cat&lt;/b&gt;</b>, likely <b>ground</b>" in section
     assert [row["recall"] for row in document["classes"]] == [0.9, 0.7]
     assert [row["precision"] for row in document["classes"]] == [0.75, 0.875]
-    assert document["confusions"] == [
-        {"given": "<b>cat</b>", "likely": "ground", "regions": SHOWN + 3, "pixels": 1200 * (SHOWN + 3)}
-    ]
+    assert document["confusions"] == [{"given": "<b>cat</b>", "likely": "ground", "regions": 4, "pixels": 1200 * 4}]
 
 
 def made_up(names: tuple[str, ...]) -> Answers:
@@ -150,6 +149,7 @@ def test_a_band_lies_about_its_curve() -> None:
 def test_the_surroundings_of_a_box_lie_within_the_photo() -> None:
     assert _around((10, 20, 40, 60), (70, 90)) == (slice(0, 70), slice(0, 88))
     assert _around((0, 0, 2, 2), (1000, 1000)) == (slice(0, 49), slice(0, 49))
+    assert _around((300, 500, 700, 510), (1000, 1000)) == (slice(100, 900), slice(305, 705)), "no thin strips"
     picture = np.zeros((35, 44, 3), np.uint8)  # half the size of what is around
     drawn = np.argwhere(_outlined(picture, (10, 20, 40, 60), (slice(0, 70), slice(0, 88)))[..., 0] == 255)
     assert (*drawn.min(0), *drawn.max(0)) == (5, 10, 19, 29)

@@ -9,7 +9,7 @@ import pytest
 from scipy.special import logit
 
 from fullconv.study.disagreements import Disagreement
-from fullconv.study.suspects import Judge, Looked, faulty_share, kind_of, learned, signs
+from fullconv.study.suspects import SHOWN, Judge, Looked, Suspect, faulty_share, kind_of, learned, likeliest, signs
 
 RATES = np.array([[0.9, 0.1, 0.0], [0.1, 0.9, 0.0], [0.0, 0.001, 0.999]])
 THIN = Disagreement("a", (0, 0, 40, 4), 0, 1, 160, margin=0.5, odds=1.0, depth=2, of_given=0.05, of_likely=0.1)
@@ -148,3 +148,8 @@ def test_as_many_label_maps_as_are_estimated_faulty_hold_most_of_the_faults() ->
 )
 def test_the_kind_follows_from_what_of_the_thing_the_region_is(shares: tuple[float, float], kind: str) -> None:
     assert kind_of(*shares) == kind
+
+
+def test_of_each_sample_the_likeliest_error_is_shown() -> None:
+    found = [Suspect(f"{at // 2}", (0, 0, 9, 9), "swapped", 0, 1, 81, 1 - at / 100) for at in range(2 * SHOWN + 6)]
+    assert likeliest(found) == tuple(found[: 2 * SHOWN : 2])

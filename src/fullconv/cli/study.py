@@ -111,13 +111,16 @@ def describe(studied: Studied, out: Path) -> str:
 
 
 def _suspects(document: dict[str, Any]) -> list[str]:
-    suspects = document["suspects"]
+    first: dict[str, Any] = {}  # one label map may have many
+    for one in document["suspects"]:
+        first.setdefault(one["sample"], one)
     rows = [
         f"  {one['score']:.2f} {one['kind']:<8} {one['sample']}, {one['given']} that looks like {one['likely']}"
-        for one in suspects[:LISTED]
+        for one in list(first.values())[:LISTED]
     ]
-    more = len(suspects) - len(rows)
-    return ["", "Labels to look at, the likeliest errors first:", *rows, *([f"  and {more} more"] if more > 0 else [])]
+    more = len(first) - len(rows)
+    more_of = [f"  and {more} samples more; all regions: study.json"] if more > 0 else []
+    return ["", "Labels to look at, the likeliest error of each sample first:", *rows, *more_of]
 
 
 def _advice(document: dict[str, Any]) -> list[str]:

@@ -27,7 +27,6 @@ from fullconv.study.case import Case
 from fullconv.study.document import Answers, study_json
 from fullconv.study.findings import SEVERITIES, Finding
 from fullconv.study.repairs import fixes_json
-from fullconv.study.suspects import SHOWN as SUSPECTS_SHOWN
 from fullconv.study.suspects import Suspect, WrongLabels
 
 if TYPE_CHECKING:  # what trains, and with it torch
@@ -181,12 +180,12 @@ def _all(section: Section) -> list[Shown]:
 
 
 def _wrong(case: Case, wrong: WrongLabels) -> list[Wrong]:
-    """The first suspects, each with half its size around it."""
+    """The likeliest error of each sample, with half its size around it."""
     assert case.space is not None
     names = case.space.names
     places = {name: place for place, name in enumerate(case.names)}
     shown = []
-    for one in wrong.suspects[:SUSPECTS_SHOWN]:
+    for one in wrong.shown:
         photo, labels = case.samples[places[one.sample]].read()
         around = _around(one.box, labels.shape)
         pictures = [
@@ -242,10 +241,13 @@ def _curve(growth: dict[str, Any]) -> Band:
 
 
 def _around(box: tuple[int, int, int, int], shape: tuple[int, ...]) -> tuple[slice, slice]:
-    """A box with as much around it as it is large, at least `_LEAST_PX` wide and high, within the photo."""
+    """A box with as much around it as it is large, within the photo: at least `_LEAST_PX` wide and high, and the one at
+    least half of the other.
+    """
+    longest = max(_LEAST_PX, box[2] - box[0], box[3] - box[1])
     sides = []
     for first, last, length in ((box[0], box[2], shape[0]), (box[1], box[3], shape[1])):
-        margin = max((last - first) // 2, (_LEAST_PX - (last - first)) // 2)
+        margin = max((last - first) // 2, (longest - (last - first)) // 2)
         sides.append(slice(max(0, first - margin), min(length, last + margin)))
     return sides[0], sides[1]
 

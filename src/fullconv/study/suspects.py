@@ -34,7 +34,7 @@ _SHARES = (0.01, 0.5)  # the least and the most of the samples that are taken to
 _ENOUGH = 40  # spoiled label maps, for a share to be told
 _RAREST = 1e-4  # rates below are taken for this
 _SPREAD = 1e-6
-SHOWN = 24  # suspects of which a page shows what the network sees
+SHOWN = 24  # samples whose likeliest error a page shows
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class WrongLabels:
         doubtful: names of those of least quality, as many as are estimated to have a fault; the worst first.
         pixels: (K, K) by given class and by most probable class: out of fold, so what it says of precision and recall
             is what the samples are worth to networks trained on the others.
-        guesses: name -> (H, W) class ids that the network sees, of the samples of the first `SHOWN` suspects.
+        guesses: name -> (H, W) class ids that the network sees, of the samples of `shown`.
     """
 
     suspects: tuple[Suspect, ...]
@@ -76,6 +76,19 @@ class WrongLabels:
     doubtful: tuple[str, ...]
     pixels: NDArray[np.int64]
     guesses: dict[str, Labels]
+
+    @property
+    def shown(self) -> tuple[Suspect, ...]:
+        """See `likeliest`."""
+        return likeliest(self.suspects)
+
+
+def likeliest(suspects: Sequence[Suspect]) -> tuple[Suspect, ...]:
+    """The first suspect of each of the first `SHOWN` samples: one label map may have many."""
+    first: dict[str, Suspect] = {}
+    for one in suspects:
+        first.setdefault(one.sample, one)
+    return tuple(first.values())[:SHOWN]
 
 
 @dataclass(frozen=True)

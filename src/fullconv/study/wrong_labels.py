@@ -25,7 +25,7 @@ from fullconv.study.disagreements import Floats, Labels, Trust, disagreements, d
 from fullconv.study.faults import spoil, wrong_pixels
 from fullconv.study.folds import Unseen
 from fullconv.study.small import Small
-from fullconv.study.suspects import SHOWN, Judge, Looked, Suspect, WrongLabels, learned
+from fullconv.study.suspects import Judge, Looked, Suspect, WrongLabels, learned, likeliest
 
 Seen = tuple[str, Labels, Floats]
 """A sample's name, its (H, W) label map, and (K, H, W) probabilities of networks that have not seen it."""
@@ -43,7 +43,7 @@ def wrong_labels(predictions: Predictions, space: LabelSpace) -> WrongLabels:
     looked, judge = judged(predictions("looking for wrong labels", None), trust)
     found = {name: judge.suspects(one) for name, one in looked.items()}
     ranked = sorted((one for several in found.values() for one in several), key=lambda one: -one.score)
-    shown = {one.sample for one in ranked[:SHOWN]}
+    shown = {one.sample for one in likeliest(ranked)}
     guesses = {name: seen.argmax(0).astype(space.dtype) for name, _, seen in predictions("what they see", shown)}
     qualities = {name: judge.quality(one) for name, one in looked.items()}
     doubtful = sorted(qualities, key=lambda name: qualities[name])[: round(judge.share * len(qualities))]
