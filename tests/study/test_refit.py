@@ -67,5 +67,6 @@ def test_an_effect_is_what_leaving_the_sample_out_takes_away(
     for what in range(2):
         for index in range(3):
             assert np.corrcoef(told[:, what, index], truly[:, what, index])[0, 1] > 0.97
+            assert np.polyfit(told[:, what, index], truly[:, what, index], 1)[0] == pytest.approx(1, rel=0.4)
     if spoiled:
         assert told[:5].mean() < 0 < told[5:].mean(), "wrong labels cost recall and precision"

@@ -59,6 +59,16 @@ def test_no_network_judges_what_it_was_trained_on(
         np.testing.assert_allclose(shares.sum(0), 1, atol=0.01)
 
 
+def test_other_folds_are_other_networks(small: tuple[Small, ...], tmp_path: Path) -> None:
+    first, other = rounds(small)
+    by_first, by_other, again = (
+        [shares for _, _, shares in seen_by_others(small, [folds], tmp_path, seed=0)("looking", None)]
+        for folds in (first, other, first)
+    )
+    np.testing.assert_array_equal(by_first, again)
+    assert np.abs(np.array(by_first) - np.array(by_other)).mean() > 1e-3
+
+
 def test_what_is_kept_is_not_trained_again_and_some_can_be_asked_for(
     small: tuple[Small, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -145,33 +145,30 @@ def doubt(labels: Labels, probabilities: Floats) -> float:
     The mean of minus the logarithm of their probability, over the hundredth of the pixels where it is most. 0 without
     any class.
     """
-    return _mean_of_most(-_log_odds(labels, probabilities)[0], _IN_DOUBT)
+    given = labels[labels < len(probabilities)]
+    return _mean_of_most(-_logarithms(labels, probabilities, given), _IN_DOUBT)
 
 
 def strangeness(labels: Labels, probabilities: Floats, rates: NDArray[np.float64]) -> float:
     """How strange it is what a label map is held for, where it is strangest: 0, nothing else is likelier, to 64.
 
-    The mean, over the fiftieth of the pixels where it is most, of the logarithm of the likeliest other class's
-    probability over the given one's, where that is positive, times minus the logarithm of how often the one is held for
-    the other. 0 without any class.
+    The mean, over the fiftieth of the pixels where it is most, of the logarithm of the likeliest class's probability
+    over the given one's, times minus the logarithm of how often the one is held for the other. 0 without any class.
 
     Args:
         rates: (K, K), see `Trust.rates`.
     """
-    of_given, of_other, given, other = _log_odds(labels, probabilities)
-    seldom = -np.log(rates + _RARE)
-    return _mean_of_most(np.maximum(of_other - of_given, 0) * seldom[given, other], _STRANGE)
-
-
-def _log_odds(labels: Labels, probabilities: Floats) -> tuple[Floats, Floats, Ints, Ints]:
-    """Of the N pixels that have a class: logarithms of its probability and of the likeliest other one; both classes."""
     known = labels < len(probabilities)
-    given, here = labels[known].astype(np.int64), probabilities[:, known]
-    at = np.arange(given.size)
-    of_given = here[given, at]
-    here[given, at] = -1
-    other = here.argmax(0)
-    return np.log(np.maximum(of_given, _LEAST)), np.log(np.maximum(here[other, at], _LEAST)), given, other
+    given, likeliest = labels[known], probabilities[:, known].argmax(0)
+    odds = _logarithms(labels, probabilities, likeliest) - _logarithms(labels, probabilities, given)
+    return _mean_of_most(odds * -np.log(rates + _RARE)[given, likeliest], _STRANGE)
+
+
+def _logarithms(labels: Labels, probabilities: Floats, of: Labels) -> Floats:
+    """(N,) of the probabilities of these classes, at the N pixels that have a class."""
+    here = probabilities[:, labels < len(probabilities)]
+    of_classes = np.take_along_axis(here, of[None].astype(np.int64), 0)[0]
+    return np.asarray(np.log(np.maximum(of_classes, _LEAST)))
 
 
 def _mean_of_most(values: NDArray[np.floating[Any]], share: float) -> float:
