@@ -80,9 +80,8 @@ class Trust:
 
     def add(self, labels: Labels, probabilities: Floats) -> None:
         """Count a sample in: (H, W) class ids and void; (K, H, W) probabilities."""
-        known = labels < self.space.size
-        given = labels[known].astype(np.int64)
-        of_given = np.take_along_axis(probabilities[:, known], given[None], 0)[0]
+        given, here = _known(labels, probabilities)
+        of_given = _of(given, here)
         self.total += np.bincount(given, of_given, minlength=self.space.size)
         self.pixels += confusion(labels, probabilities.argmax(0), self.space)
 
@@ -145,8 +144,8 @@ def doubt(labels: Labels, probabilities: Floats) -> float:
     The mean of minus the logarithm of their probability, over the hundredth of the pixels where it is most. 0 without
     any class.
     """
-    given = labels[labels < len(probabilities)]
-    return _mean_of_most(-_logarithms(labels, probabilities, given), _IN_DOUBT)
+    given, here = _known(labels, probabilities)
+    return _mean_of_most(-_logarithm(_of(given, here)), _IN_DOUBT)
 
 
 def strangeness(labels: Labels, probabilities: Floats, rates: NDArray[np.float64]) -> float:
@@ -158,17 +157,25 @@ def strangeness(labels: Labels, probabilities: Floats, rates: NDArray[np.float64
     Args:
         rates: (K, K), see `Trust.rates`.
     """
-    known = labels < len(probabilities)
-    given, likeliest = labels[known], probabilities[:, known].argmax(0)
-    odds = _logarithms(labels, probabilities, likeliest) - _logarithms(labels, probabilities, given)
+    given, here = _known(labels, probabilities)
+    likeliest = here.argmax(0)
+    odds = _logarithm(_of(likeliest, here)) - _logarithm(_of(given, here))
     return _mean_of_most(odds * -np.log(rates + _RARE)[given, likeliest], _STRANGE)
 
 
-def _logarithms(labels: Labels, probabilities: Floats, of: Labels) -> Floats:
-    """(N,) of the probabilities of these classes, at the N pixels that have a class."""
-    here = probabilities[:, labels < len(probabilities)]
-    of_classes = np.take_along_axis(here, of[None].astype(np.int64), 0)[0]
-    return np.asarray(np.log(np.maximum(of_classes, _LEAST)))
+def _known(labels: Labels, probabilities: Floats) -> tuple[Ints, Floats]:
+    """(N,) the classes of the pixels that have one, and (K, N) what is probable there."""
+    known = labels < len(probabilities)
+    return labels[known].astype(np.int64), probabilities[:, known]
+
+
+def _of(classes: Ints, here: Floats) -> Floats:
+    """(N,) the probabilities of these classes, of (K, N)."""
+    return np.asarray(np.take_along_axis(here, classes[None], 0)[0])
+
+
+def _logarithm(probabilities: Floats) -> Floats:
+    return np.asarray(np.log(np.maximum(probabilities, _LEAST)))
 
 
 def _mean_of_most(values: NDArray[np.floating[Any]], share: float) -> float:
