@@ -18,7 +18,7 @@ from fullconv.labels.space import LabelSpace
 SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One photo with its label map.
 

@@ -19,7 +19,7 @@ from fullconv.labels.space import Colour, Value
 MOST_KEPT = 1024  # of the values of one label map; a label map has far fewer, a photo far more
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Holds:
     """What one label map holds.
 

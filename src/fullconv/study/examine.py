@@ -32,7 +32,7 @@ _DARK, _BRIGHT = 16, 240
 _STEEPEST = 0.01
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PhotoLook:
     """What a photo looks like.
 
@@ -56,7 +56,7 @@ class PhotoLook:
     bright: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class MapLook:
     """What a label map file holds.
 
@@ -72,7 +72,7 @@ class MapLook:
     blend: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Look:
     """A pair; what cannot be read is None, with the reason in `photo_error`, `map_error`.
 
@@ -92,14 +92,18 @@ class Look:
 def examine(pairs: Sequence[Pair]) -> Iterator[Look]:
     """Look at the pairs in their order, on all cores.
 
-    What others of a hundred thousand looks hold too is kept once: their pairs, their palettes.
+    What others of a hundred thousand looks hold too is kept once: their pairs, their palettes, their colours.
     """
     palettes: dict[tuple[tuple[int, Colour], ...], Mapping[int, Colour]] = {}
+    colours: dict[Colour, Colour] = {}
     for pair, seen in zip(pairs, on_all_cores(look, pairs, what="looking at samples"), strict=True):
         label_map = seen.label_map
         if label_map is not None:
             known = palettes.setdefault(tuple(label_map.palette.items()), label_map.palette)
-            label_map = replace(label_map, palette=known)
+            held = label_map.holds
+            if held.colours is not None:
+                held = replace(held, colours={colours.setdefault(one, one): n for one, n in held.colours.items()})
+            label_map = replace(label_map, palette=known, holds=held)
         yield replace(seen, pair=pair, label_map=label_map)
 
 

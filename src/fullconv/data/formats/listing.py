@@ -13,7 +13,7 @@ from fullconv.labels.space import LabelSpace
 UNSPLIT = "all"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Pair:
     """A photo and its label map, a file or drawn, by name."""
 
