@@ -3,9 +3,9 @@
 python benchmarks/curve.py RUNS [CASE ...]      e.g. voc-animals; none: all. Trains into RUNS (resumable).
 
 Small networks (study/small.py). In each of ten repeats one half of train, drawn by a seed, is all that there is: curves
-are fitted on trainings on it, its halves and its quarters, eight in all. The truth is the mean of five trainings on all of
+are fitted on trainings on it, its halves and its quarters, ten in all. The truth is the mean of five trainings on all of
 train. Of the mean IoU, and of each class's recall and precision. Beside it: a power law by least squares (scipy), with
-the interval that its covariance gives. Writes benchmarks/results/curve.json.
+the interval that its covariance gives (90%, as ours). Writes benchmarks/results/curve.json.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def _least_squares(repeats: list[Growth], samples: int, truth: float) -> dict[st
         slope = np.array([(law(samples, *(best + step * unit)) - law(samples, *best)) / step for unit in np.eye(3)])
         deviation = float(np.sqrt(max(0, slope @ spread @ slope)))
         figure = float(law(samples, *best))
-        inside.append(abs(figure - truth) <= 1.96 * deviation)
-        widths.append(2 * 1.96 * deviation)
+        inside.append(abs(figure - truth) <= 1.645 * deviation)
+        widths.append(2 * 1.645 * deviation)
         off.append(abs(figure - truth))
     return {"held": int(np.sum(inside)), "of": len(inside), "width": round(float(np.median(widths)), 4), "off": round(float(np.mean(off)), 4)}
 

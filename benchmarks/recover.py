@@ -1,4 +1,4 @@
-"""With a quarter of the label maps of train spoiled: how much of the lost mean IoU does the study's advice bring back?
+"""With three tenths of the label maps of train spoiled: how much of the lost mean IoU does the study's advice bring back?
 
 python benchmarks/recover.py RUNS [CASE ...]      e.g. "voc-animals 0"; none: all. Trains into RUNS.
 
@@ -6,7 +6,7 @@ Faults of labels are planted into train (benchmarks/plant.py), val stays clean. 
 trained on two thirds of train, find wrong labels in the third that they have not seen; four, trained on all of it, say
 what each sample is worth to one half of val. What the advice names to be fixed gets its true label map back, as from a
 person who draws it anew; what it names to be dropped is left out. Twice: then the mended samples are studied, and what
-is named is fixed too. Then small networks are trained on train as it was before, spoiled, and mended, six seeds each,
+is named is fixed too. Then small networks are trained on train as it was before, spoiled, and mended, eight seeds each,
 and scored on the other half of val. Beside it: as many label maps fixed as the advice names, but chosen by chance, by
 the loss, and by cleanlab's ranking. Writes benchmarks/results/recover.json.
 """
@@ -36,8 +36,8 @@ from fullconv.study.small_folds import seen_by_others
 from fullconv.study.value import advise, sample_values, seen_by_networks
 from fullconv.study.wrong_labels import wrong_labels
 
-SHARES = {"swapped": 0.09, "shifted": 0.08, "missing": 0.08}  # of train
-TRAININGS = 6
+SHARES = {"swapped": 0.1, "shifted": 0.1, "missing": 0.1}  # of train
+TRAININGS = 8
 Samples = Sequence[Small]
 
 

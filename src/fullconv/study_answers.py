@@ -28,7 +28,7 @@ from fullconv.study import check, growth, small, small_folds
 from fullconv.study.case import Case
 from fullconv.study.document import Answers
 from fullconv.study.folds import FOLDS, folds_of, items_of, unseen
-from fullconv.study.growth import growth_of
+from fullconv.study.growth import growth_of, nested_parts
 from fullconv.study.label_next import label_next
 from fullconv.study.prelabels import Batch, Unlabelled, photos_to_label, seen_small, write_prelabels
 from fullconv.study.questions import Questions
@@ -64,7 +64,9 @@ def answers_to(asked: Questions, *, say: Say = lambda _: None) -> tuple[Case, An
     answers = Answers(None if asked.run is None else _seen_by_runs(case, of_run, asked, say))
     train, val = shrink_samples(samples.train, folder), shrink_samples(samples.val, folder)
     if asked.curve:
-        say("What more samples would bring: 8 trainings of a small network.")
+        say(
+            f"What more samples would bring: {len(nested_parts(len(train), seed=of_run.seed))} trainings of a small network."
+        )
         answers = replace(answers, growth=growth_of(train, val, folder / "parts.jsonl", seed=of_run.seed))
     if asked.value or offered is not None:
         say(f"What small networks make of the samples: {NETWORKS} trainings.")

@@ -24,7 +24,7 @@ def noisy(seed: int, **shape: float) -> np.ndarray:
 def test_the_interval_holds_the_truth_as_often_as_it_says(shape: dict[str, float]) -> None:
     fits = [fit_curve(SIZES, noisy(seed, **shape)).at(400) for seed in range(40)]
     held = [one.low <= truth(400, **shape) <= one.high for one in fits]
-    assert np.mean(held) >= 0.85
+    assert np.mean(held) >= 0.8
     assert np.mean([one.high - one.low for one in fits]) < 0.05
 
 

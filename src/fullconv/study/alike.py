@@ -117,7 +117,8 @@ def _fine(path: Path) -> NDArray[np.int8]:
         return np.zeros(_FINE * _FINE, np.int8)
     grey = np.asarray(photo, np.float32)
     left = (grey - ndimage.gaussian_filter(grey, _COARSE)).ravel()
-    return np.rint(left * (127 / max(float(np.abs(left).max()), 1e-6))).astype(np.int8)
+    whole: NDArray[np.float32] = np.rint(left * (127 / max(float(np.abs(left).max()), 1e-6)))
+    return whole.astype(np.int8)
 
 
 def _unit(rows: NDArray[np.uint8] | NDArray[np.int8]) -> NDArray[np.float32]:

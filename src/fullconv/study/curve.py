@@ -22,12 +22,12 @@ _NOISES = np.geomspace(0.002, 0.1, 25)  # standard deviations of the figure of a
 _END, _END_DEVIATION = 0.7, 0.4  # where a figure ends, before anything was measured
 _RISE_DEVIATION = 0.4  # what the largest part measured is short of it
 _DRAWS = 4000
-_SHARE = 95.0  # percent of the curves in an interval
+_SHARE = 90.0  # percent of the curves in an interval
 
 
 @dataclass(frozen=True)
 class Expected:
-    """A figure and the interval that holds it in 95 of 100 cases."""
+    """A figure and the interval that holds it in 90 of 100 cases."""
 
     figure: float
     low: float

@@ -19,6 +19,7 @@ from fullconv.study.refit import Floats
 from fullconv.study.small import Small, outcomes_of
 
 HALVINGS = 2
+_ON_ALL = 4  # trainings on all samples: what more of them will give is judged from here
 _FEWEST = 4  # trainings that had a class, or it gets no curve
 RECALL, PRECISION, IOU = range(3)
 
@@ -44,9 +45,9 @@ class Growth:
 
 
 def nested_parts(samples: int, *, seed: int, halvings: int = HALVINGS) -> list[NDArray[np.int64]]:
-    """Places of the samples of each training: all of them twice, then both halves, all four quarters, and so on."""
+    """Places of the samples of each training: all of them four times, then both halves, all four quarters, and so on."""
     order = rng(seed, "parts").permutation(samples)
-    parts = [order, order]
+    parts = [order] * _ON_ALL
     for halving in range(1, halvings + 1):
         parts += np.array_split(order, 2**halving)
     return parts
