@@ -64,9 +64,8 @@ def answers_to(asked: Questions, *, say: Say = lambda _: None) -> tuple[Case, An
     answers = Answers(None if asked.run is None else _seen_by_runs(case, of_run, asked, say))
     train, val = shrink_samples(samples.train, folder), shrink_samples(samples.val, folder)
     if asked.curve:
-        say(
-            f"What more samples would bring: {len(nested_parts(len(train), seed=of_run.seed))} trainings of a small network."
-        )
+        trainings = len(nested_parts(len(train), seed=of_run.seed))
+        say(f"What more samples would bring: {trainings} trainings of a small network.")
         answers = replace(answers, growth=growth_of(train, val, folder / "parts.jsonl", seed=of_run.seed))
     if asked.value or offered is not None:
         say(f"What small networks make of the samples: {NETWORKS} trainings.")

@@ -45,7 +45,7 @@ class Growth:
 
 
 def nested_parts(samples: int, *, seed: int, halvings: int = HALVINGS) -> list[NDArray[np.int64]]:
-    """Places of the samples of each training: all of them four times, then both halves, all four quarters, and so on."""
+    """Places of the samples of each training: all of them four times, both halves, all four quarters, and so on."""
     order = rng(seed, "parts").permutation(samples)
     parts = [order] * _ON_ALL
     for halving in range(1, halvings + 1):
