@@ -3,7 +3,7 @@
 python benchmarks/curve.py RUNS [CASE ...]      e.g. voc-animals; none: all. Trains into RUNS (resumable).
 
 Small networks (study/small.py). In each of ten repeats one half of train, drawn by a seed, is all that there is: curves
-are fitted on trainings on it, its halves and its quarters, ten in all. The truth is the mean of five trainings on all of
+are fitted on trainings on it, its halves and its quarters, sixteen in all. The truth is the mean of five trainings on all of
 train. Of the mean IoU, and of each class's recall and precision. Beside it: a power law by least squares (scipy), with
 the interval that its covariance gives (90%, as ours). Writes benchmarks/results/curve.json.
 """

@@ -10,11 +10,12 @@ from fullconv.study.growth import IOU, RECALL, fitted, nested_parts
 
 def test_parts_are_nested_and_each_size_covers_all() -> None:
     parts = nested_parts(37, seed=0)
-    assert [len(part) for part in parts] == [37, 37, 37, 37, 19, 18, 10, 9, 9, 9]
-    for first, last in ((4, 6), (6, 10)):
+    assert [len(part) for part in parts] == [37] * 4 + [19, 18, 10, 9, 9, 9] * 2
+    for first, last in ((4, 6), (6, 10), (10, 12), (12, 16)):
         assert sorted(np.concatenate(parts[first:last])) == list(range(37))
-    for quarter in parts[6:]:
-        assert any(set(quarter) <= set(half) for half in parts[4:6])
+    for halves, quarters in ((parts[4:6], parts[6:10]), (parts[10:12], parts[12:])):
+        assert all(any(set(quarter) <= set(half) for half in halves) for quarter in quarters)
+    assert set(parts[4]) != set(parts[10]), "the second order is another"
 
 
 def test_curves_go_through_what_was_reached() -> None:
@@ -38,8 +39,8 @@ def test_curves_go_through_what_was_reached() -> None:
 def test_a_class_that_hardly_any_training_had_gets_no_curve() -> None:
     parts = nested_parts(8, seed=0)
     has = np.zeros((8, 1), bool)
-    has[parts[6][0]] = has[parts[7][0]] = True  # in both of all, one half, two quarters
+    has[parts[6][0]] = has[parts[7][0]] = True
     assert fitted(parts, has, np.full((len(parts), 3, 1), 0.5)).recalls[0] is not None
     outcomes = np.full((len(parts), 3, 1), 0.5)
-    outcomes[:4, RECALL] = np.nan
+    outcomes[:-3, RECALL] = np.nan
     assert fitted(parts, has, outcomes).recalls[0] is None

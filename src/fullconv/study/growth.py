@@ -19,7 +19,7 @@ from fullconv.study.refit import Floats
 from fullconv.study.small import Small, outcomes_of
 
 HALVINGS = 2
-_ON_ALL = 4  # trainings on all samples: what more of them will give is judged from here
+_ON_ALL, _ORDERS = 4, 2  # trainings on all samples; orders in which these are divided
 _FEWEST = 4  # trainings that had a class, or it gets no curve
 RECALL, PRECISION, IOU = range(3)
 
@@ -45,11 +45,13 @@ class Growth:
 
 
 def nested_parts(samples: int, *, seed: int, halvings: int = HALVINGS) -> list[NDArray[np.int64]]:
-    """Places of the samples of each training: all of them four times, both halves, all four quarters, and so on."""
-    order = rng(seed, "parts").permutation(samples)
-    parts = [order] * _ON_ALL
-    for halving in range(1, halvings + 1):
-        parts += np.array_split(order, 2**halving)
+    """Places of the samples of each training: all of them four times; halves, quarters and so on of two drawn orders."""
+    drawn = rng(seed, "parts")
+    orders = [drawn.permutation(samples) for _ in range(_ORDERS)]
+    parts = [orders[0]] * _ON_ALL
+    for order in orders:
+        for halving in range(1, halvings + 1):
+            parts += np.array_split(order, 2**halving)
     return parts
 
 
