@@ -17,7 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 Floats = NDArray[np.float64]
 
 _POWERS = np.geomspace(0.1, 2.0, 25)  # of the number of samples
-_TYPICAL_POWER, _POWER_FACTOR = 0.5, 2.0  # the middle of what is expected of a power, and how far it strays
+_TYPICAL_POWER, _POWER_FACTOR = 1.0, 2.0  # the middle of what is expected of a power, and how far it strays
+_OF_SAMPLES = 0.5  # of the variance of a figure: trainings on the same samples have it in common (0.3 and 0.7 measured)
 _NOISES = np.geomspace(0.002, 0.1, 25)  # standard deviations of the figure of a training on the most samples
 _END, _END_DEVIATION = 0.7, 0.4  # where a figure ends, before anything was measured
 _RISE_DEVIATION = 0.4  # what the largest part measured is short of it
@@ -73,23 +74,25 @@ class Curve:
         return self.end - self.rise * (samples / self.most) ** -self.power
 
 
-def fit_curve(samples: ArrayLike, figures: ArrayLike, *, seed: int = 0) -> Curve:
+def fit_curve(samples: ArrayLike, figures: ArrayLike, trainings: ArrayLike = 1, *, seed: int = 0) -> Curve:
     """The curves that fit figures of trainings on parts of a set: a posterior, by a grid over power and noise.
 
     A figure strays by one over the number of samples: halves of voc-animals by 0.005, quarters 0.015, eighths 0.029.
 
     Args:
-        samples: how many samples each training had; at least two different numbers.
-        figures: what each reached, 0 to 1.
+        samples: how many samples each figure is for; at least two different numbers.
+        figures: what was reached on them, 0 to 1.
+        trainings: on the same samples, of which each figure is the mean.
         seed: of the draws.
     """
     numbers, reached = np.asarray(samples, float), np.asarray(figures, float)
     most = numbers.max()
-    exact = numbers / most  # how exact a figure is, beside that of the most
+    less = np.sqrt(_OF_SAMPLES + (1 - _OF_SAMPLES) / np.asarray(trainings, float))
+    exact = numbers / most / less  # how exact a figure is, beside that of one training on the most
     start, spread = np.array([_END, 0.0]), np.diag([_END_DEVIATION, _RISE_DEVIATION]) ** 2
     fits: list[tuple[float, float, Floats, Floats]] = []  # log weight, power, mean and covariance of (end, rise)
     for power in _POWERS:
-        shape = exact[:, None] * np.stack([np.ones_like(numbers), -(exact**-power)], 1)
+        shape = exact[:, None] * np.stack([np.ones_like(numbers), -((numbers / most) ** -power)], 1)
         expected = -0.5 * (np.log(power / _TYPICAL_POWER) / np.log(_POWER_FACTOR)) ** 2
         for noise in _NOISES:
             precision = np.linalg.inv(spread) + shape.T @ shape / noise**2

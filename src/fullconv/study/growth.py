@@ -45,7 +45,7 @@ class Growth:
 
 
 def nested_parts(samples: int, *, seed: int, halvings: int = HALVINGS) -> list[NDArray[np.int64]]:
-    """Places of the samples of each training: all of them four times; halves, quarters and so on of two drawn orders."""
+    """Places of the samples of each training: all of them four times; halves, quarters and so on of two orders."""
     drawn = rng(seed, "parts")
     orders = [drawn.permutation(samples) for _ in range(_ORDERS)]
     parts = [orders[0]] * _ON_ALL
@@ -83,11 +83,22 @@ def fitted(parts: Sequence[NDArray[np.int64]], has: NDArray[np.bool_], outcomes:
     def of_classes(what: int) -> tuple[Curve | None, ...]:
         return tuple(_class_curve(with_class[:, k], outcomes[:, what, k]) for k in range(has.shape[1]))
 
-    return Growth(sizes, reached, fit_curve(sizes, reached), has.sum(0), of_classes(RECALL), of_classes(PRECISION))
+    return Growth(sizes, reached, _fit(sizes, reached), has.sum(0), of_classes(RECALL), of_classes(PRECISION))
 
 
 def _class_curve(samples: NDArray[np.int64], figures: Floats) -> Curve | None:
     told = (samples > 0) & ~np.isnan(figures)
     if told.sum() < _FEWEST or len(set(samples[told].tolist())) < 2:
         return None
-    return fit_curve(samples[told], figures[told])
+    return _fit(samples, np.where(told, figures, np.nan))
+
+
+def _fit(samples: NDArray[np.int64], figures: Floats) -> Curve:
+    """The curve through the mean of the trainings on all samples, and each of the others; NaN is left out."""
+    on_all = figures[:_ON_ALL][~np.isnan(figures[:_ON_ALL])]
+    rest = ~np.isnan(figures[_ON_ALL:])
+    numbers, reached = samples[_ON_ALL:][rest], figures[_ON_ALL:][rest]
+    if not len(on_all):
+        return fit_curve(numbers, reached)
+    trainings = [len(on_all), *[1] * len(numbers)]
+    return fit_curve([samples[0], *numbers], [on_all.mean(), *reached], trainings)
