@@ -44,8 +44,14 @@ def test_the_number_of_samples_is_that_where_the_curve_has_the_figure() -> None:
 
 def test_figures_that_do_not_rise_promise_little() -> None:
     gain = fit_curve(SIZES, 0.6 + np.random.default_rng(0).normal(0, 0.001, len(SIZES)) * 200 / SIZES).gain(400)
-    assert gain.low >= 0
-    assert gain.high < 0.02
+    assert -0.02 < gain.low < gain.high < 0.02
+
+
+def test_a_figure_that_falls_is_reached_while_it_is_not_below() -> None:
+    curve = fit_curve(SIZES, [truth(n, end=0.6, rise=-0.1) for n in SIZES])
+    assert curve.at(400).figure < truth(200, end=0.6, rise=-0.1)
+    assert curve.samples_for(0.65)[0] == 200
+    assert curve.samples_for(0.75)[0] == np.inf
 
 
 def test_figures_that_fall_give_a_curve_all_the_same() -> None:

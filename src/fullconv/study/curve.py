@@ -65,7 +65,8 @@ class Curve:
         short = self.end - figure
         with np.errstate(divide="ignore", invalid="ignore"):
             needed = self.most * (self.rise / short) ** (1 / self.power)
-        needed = np.where(short > 0, needed, np.inf)
+        already = np.where(self._figures(self.most) >= figure, self.most, np.inf)
+        needed = np.where(self.rise < 0, already, np.where(short > 0, needed, np.inf))
         ends = [0.5, (1 - _SHARE / 100) / 2, (1 + _SHARE / 100) / 2]
         middle, best, worst = np.quantile(needed, ends, method="nearest")
         return float(middle), float(best), float(worst)
@@ -74,21 +75,24 @@ class Curve:
         return self.end - self.rise * (samples / self.most) ** -self.power
 
 
-def fit_curve(samples: ArrayLike, figures: ArrayLike, trainings: ArrayLike = 1, *, seed: int = 0) -> Curve:
+def fit_curve(
+    samples: ArrayLike, figures: ArrayLike, trainings: ArrayLike = 1, *, strays: float = 1.0, seed: int = 0
+) -> Curve:
     """The curves that fit figures of trainings on parts of a set: a posterior, by a grid over power and noise.
 
-    A figure strays by one over the number of samples: halves of voc-animals by 0.005, quarters 0.015, eighths 0.029.
+    A figure may fall with more samples: a class's recall does where its precision rises.
 
     Args:
         samples: how many samples each figure is for; at least two different numbers.
         figures: what was reached on them, 0 to 1.
         trainings: on the same samples, of which each figure is the mean.
+        strays: a figure strays by one over this power of the number of samples.
         seed: of the draws.
     """
     numbers, reached = np.asarray(samples, float), np.asarray(figures, float)
     most = numbers.max()
     less = np.sqrt(_OF_SAMPLES + (1 - _OF_SAMPLES) / np.asarray(trainings, float))
-    exact = numbers / most / less  # how exact a figure is, beside that of one training on the most
+    exact = (numbers / most) ** strays / less  # how exact a figure is, beside that of one training on the most
     start, spread = np.array([_END, 0.0]), np.diag([_END_DEVIATION, _RISE_DEVIATION]) ** 2
     fits: list[tuple[float, float, Floats, Floats]] = []  # log weight, power, mean and covariance of (end, rise)
     for power in _POWERS:
@@ -108,9 +112,9 @@ def fit_curve(samples: ArrayLike, figures: ArrayLike, trainings: ArrayLike = 1, 
     means, roots = np.array([fit[2] for fit in fits]), np.linalg.cholesky(np.array([fit[3] for fit in fits]))
     drawn = means[chosen] + np.einsum("nij,nj->ni", roots[chosen], rng.standard_normal((_DRAWS, 2)))
     powers = np.array([fits[one][1] for one in chosen])
-    sound = (drawn[:, 1] >= 0) & (drawn[:, 0] <= 1)  # more samples do not harm, and no figure passes 1
+    sound = (drawn[:, 0] >= 0) & (drawn[:, 0] <= 1)
     if not sound.any():
-        drawn = np.stack([np.minimum(drawn[:, 0], 1), np.maximum(drawn[:, 1], 0)], 1)
+        drawn[:, 0] = drawn[:, 0].clip(0, 1)
         sound = np.ones(len(drawn), bool)
     return Curve(int(most), drawn[sound, 0], drawn[sound, 1], powers[sound])
 

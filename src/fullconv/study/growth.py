@@ -19,6 +19,7 @@ from fullconv.study.refit import Floats
 from fullconv.study.small import Small, outcomes_of
 
 HALVINGS = 2
+_STRAYS, _CLASS_STRAYS = 1.0, 0.5  # by one over these powers of the samples: measured, benchmarks/curve.py
 _ON_ALL, _ORDERS = 4, 2  # trainings on all samples; orders in which these are divided
 _FEWEST = 4  # trainings that had a class, or it gets no curve
 RECALL, PRECISION, IOU = range(3)
@@ -83,22 +84,22 @@ def fitted(parts: Sequence[NDArray[np.int64]], has: NDArray[np.bool_], outcomes:
     def of_classes(what: int) -> tuple[Curve | None, ...]:
         return tuple(_class_curve(with_class[:, k], outcomes[:, what, k]) for k in range(has.shape[1]))
 
-    return Growth(sizes, reached, _fit(sizes, reached), has.sum(0), of_classes(RECALL), of_classes(PRECISION))
+    return Growth(sizes, reached, _fit(sizes, reached, _STRAYS), has.sum(0), of_classes(RECALL), of_classes(PRECISION))
 
 
 def _class_curve(samples: NDArray[np.int64], figures: Floats) -> Curve | None:
     told = (samples > 0) & ~np.isnan(figures)
     if told.sum() < _FEWEST or len(set(samples[told].tolist())) < 2:
         return None
-    return _fit(samples, np.where(told, figures, np.nan))
+    return _fit(samples, np.where(told, figures, np.nan), _CLASS_STRAYS)
 
 
-def _fit(samples: NDArray[np.int64], figures: Floats) -> Curve:
+def _fit(samples: NDArray[np.int64], figures: Floats, strays: float) -> Curve:
     """The curve through the mean of the trainings on all samples, and each of the others; NaN is left out."""
     on_all = figures[:_ON_ALL][~np.isnan(figures[:_ON_ALL])]
     rest = ~np.isnan(figures[_ON_ALL:])
     numbers, reached = samples[_ON_ALL:][rest], figures[_ON_ALL:][rest]
     if not len(on_all):
-        return fit_curve(numbers, reached)
+        return fit_curve(numbers, reached, strays=strays)
     trainings = [len(on_all), *[1] * len(numbers)]
-    return fit_curve([samples[0], *numbers], [on_all.mean(), *reached], trainings)
+    return fit_curve([samples[0], *numbers], [on_all.mean(), *reached], trainings, strays=strays)
