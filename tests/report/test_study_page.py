@@ -103,7 +103,8 @@ def made_up(names: tuple[str, ...]) -> Answers:
     worth = Worth(names, values, sure, sure, 48, Advice((names[1],), (names[-1],)), (0.01, -0.002, 0.022))
     sizes, reached = np.array([200, 200, 100, 100]), np.array([0.6, 0.61, 0.5, 0.51])
     curve = fit_curve(sizes, reached)
-    return Answers(None, worth, Growth(sizes, reached, curve, np.array([200, 90]), (curve, None), (curve, None)))
+    falls = fit_curve(sizes, 1 - reached)
+    return Answers(None, worth, Growth(sizes, reached, curve, np.array([200, 90]), (curve, None), (falls, None)))
 
 
 def test_values_and_curves_are_shown_with_their_check_and_their_band(tmp_path: Path) -> None:
@@ -132,6 +133,9 @@ def test_values_and_curves_are_shown_with_their_check_and_their_band(tmp_path: P
     assert recall["more"]["images"] == 400
     assert recall["now"]["figure"] < recall["plan"]["figure"] < recall["more"]["figure"]
     assert 200 < recall["plan"]["images"][0] < 400
+    precision = growth["classes"][0]["precision"]
+    assert precision["more"]["figure"] < precision["now"]["figure"]
+    assert precision["plan"] is None, "more samples are not expected to raise it"
     json.dumps(document, allow_nan=False)
 
 

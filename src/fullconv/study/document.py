@@ -175,16 +175,20 @@ def _next(batch: Batch, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _of_class(curve: Curve | None) -> dict[str, Any] | None:
-    """What a class's figure is with the samples it has, with twice as many, and how many bring it halfway to there."""
+    """What a class's figure is with the samples it has, with twice as many, and how many bring it halfway to there.
+
+    No number of samples where more are not expected to raise it.
+    """
     if curve is None:
         return None
     now, more = curve.at(curve.most), curve.at(MORE * curve.most)
     halfway = (now.figure + more.figure) / 2
     needed = curve.samples_for(halfway)
+    plan = {"figure": _round(halfway), "images": [None if np.isinf(one) else round(one) for one in needed]}
     return {
         "now": _expected(now),
         "more": {"images": round(MORE * curve.most), **_expected(more)},
-        "plan": {"figure": _round(halfway), "images": [None if np.isinf(one) else round(one) for one in needed]},
+        "plan": plan if more.figure > now.figure else None,
     }
 
 
