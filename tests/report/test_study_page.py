@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from tests.report.browser import browse, framed
 
-from fullconv.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, WIDTH, band_chart
+from fullconv.report.charts import BOTTOM, HEIGHT, LEFT, RIGHT, TOP, WIDTH, band_chart
 from fullconv.report.study_page import MOST_SHOWN, _around, _outlined, write_study
 from fullconv.study.case import read_case
 from fullconv.study.check import Foretold
@@ -141,12 +141,14 @@ def test_values_and_curves_are_shown_with_their_check_and_their_band(tmp_path: P
 
 def test_a_band_lies_about_its_curve() -> None:
     band = band_chart([(50, 0.4, 0.3, 0.5), (100, 0.6, 0.5, 0.7)], [(50, 0.41)])
-    assert band.middle == f"M{LEFT + (WIDTH - LEFT - RIGHT) / 2:g} 88L{WIDTH - RIGHT} 49"  # 0.4 and 0.6 of 0.75
+    top, bottom = TOP, HEIGHT - BOTTOM
+    at = {y: f"{bottom - (bottom - top) * (y - 0.3) / 0.4:g}" for y in (0.4, 0.5, 0.6, 0.7)}  # from 0.3 to 0.7
+    assert band.middle == f"M{LEFT + (WIDTH - LEFT - RIGHT) / 2:g} {at[0.4]}L{WIDTH - RIGHT} {at[0.6]}"
     middle, last = f"{LEFT + (WIDTH - LEFT - RIGHT) / 2:g}", f"{WIDTH - RIGHT}"
     assert (
-        band.band == f"M{middle} 107.5L{last} 68.5L{last} 29.5L{middle} 68.5Z"
+        band.band == f"M{middle} {bottom}L{last} {at[0.5]}L{last} {at[0.7]}L{middle} {at[0.5]}Z"
     )  # along the low end, back along the high
-    assert band.y_ticks[0] == (HEIGHT - BOTTOM, "0")
+    assert band.y_ticks[0] == (HEIGHT - BOTTOM, "0.3"), "it begins below the lowest, so that the band is seen"
     assert [label for _, label in band.x_ticks][-1] == "100"
 
 

@@ -59,11 +59,17 @@ class Band:
 
 
 def band_chart(curve: Sequence[tuple[float, float, float, float]], dots: Sequence[tuple[float, float]]) -> Band:
-    """Lay out a curve: (x, middle, low, high), x rising; `dots` are (x, y). Both axes begin at 0."""
+    """Lay out a curve: (x, middle, low, high), x rising; `dots` are (x, y). The y axis begins just below the lowest."""
     x_top = curve[-1][0]
-    y_ticks = _ticks(max(1e-12, *(high for *_, high in curve), *(y for _, y in dots)))
+    lowest = min(*(low for *_, low, _ in curve), *(y for _, y in dots))
+    highest = max(*(high for *_, high in curve), *(y for _, y in dots))
+    step = _ticks(max(1e-12, highest - lowest))[1]
+    first = math.floor(lowest / step + 1e-9)
+    y_ticks = [round(step * index, 12) for index in range(first, max(first + 2, math.ceil(highest / step - 1e-9) + 1))]
 
-    place = partial(_place, x_top, y_ticks[-1])
+    def place(x: float, y: float) -> tuple[float, float]:
+        return _place(x_top, y_ticks[-1] - y_ticks[0], x, y - y_ticks[0])
+
     lows, highs = ([place(one[0], one[end]) for one in curve] for end in (2, 3))
     return Band(
         band=_path([*lows, *reversed(highs)]) + "Z",

@@ -121,7 +121,7 @@ def _page(case: Case, findings: Sequence[Finding], answers: Answers, document: d
     return environment.get_template("study.html.j2").render(
         name=case.root.name,
         style=Markup((TEMPLATES / "style.css").read_text(encoding="utf-8")),
-        lead=_lead(case, findings),
+        lead=_lead(case, findings, 0 if answers.wrong is None else len(answers.wrong.doubtful)),
         tiles=_tiles(case, findings),
         sections=sections,
         asked_networks=answers.wrong is not None,
@@ -137,7 +137,7 @@ def _page(case: Case, findings: Sequence[Finding], answers: Answers, document: d
     )
 
 
-def _lead(case: Case, findings: Sequence[Finding]) -> str:
+def _lead(case: Case, findings: Sequence[Finding], doubtful: int) -> str:
     usable = f"{len(case.samples):,} of {words.count(len(case.looks), 'sample')} can be used."
     number = {severity: sum(one.severity == severity for one in findings) for severity in SEVERITIES}
     said = []
@@ -147,9 +147,10 @@ def _lead(case: Case, findings: Sequence[Finding]) -> str:
         said.append(
             words.count(number["harm"], "finding costs precision or recall", "findings cost precision or recall")
         )
+    wrong = f" {words.count(doubtful, 'label map')} may be wrong." if doubtful else ""
     if not said:
-        return f"{usable} Nothing was found that would harm training."
-    return f"{usable} {words.listed(said)}; the others are good to know."
+        return f"{usable} Nothing was found in the files that would harm training.{wrong}"
+    return f"{usable} {words.listed(said)}; the others are good to know.{wrong}"
 
 
 def _tiles(case: Case, findings: Sequence[Finding]) -> list[tuple[str, str, str]]:
