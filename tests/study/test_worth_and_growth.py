@@ -33,7 +33,7 @@ def test_what_samples_are_worth_and_what_more_would_bring(tmp_path: Path, capsys
     assert len(document["sample_value"]) == 9 * len(document["classes"])
     advice = document["advice"]
     assert advice["keep"] + len(advice["fix"]) + len(advice["drop"]) == 9
-    assert len(document["learning_curve"]["parts"]) == 8
+    assert len(document["learning_curve"]["parts"]) == 16
     page = (tmp_path / "study" / "study.html").read_text()
     assert 'id="value"' in page
     assert 'id="curve"' in page
