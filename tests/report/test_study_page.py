@@ -87,6 +87,7 @@ def test_suspects_are_shown_with_what_the_network_sees(tmp_path: Path) -> None:
     section = text.split('id="suspects"')[1].split("</section>")[0]
     assert re.findall(r"swapped · ([0-9.]+) · (\d+)", section) == [("0.900", "00"), ("0.700", "01")]
     assert section.count("data:image/jpeg;base64,") == 3 * 2
+    assert "1 label map may be wrong." in text.split('id="suspects"')[0], "the lead says so"
     assert "2 more stand in study.json" in section
     assert "<b>&lt;b&gt;cat&lt;/b&gt;</b>, likely <b>ground</b>" in section
     assert [row["recall"] for row in document["classes"]] == [0.9, 0.7]
@@ -115,6 +116,7 @@ def test_values_and_curves_are_shown_with_their_check_and_their_band(tmp_path: P
     section = text.split('id="value"')[1].split("</section>")[0]
     assert "48 trainings" in section
     assert "0.500 (0.400 to 0.600) in recall" in section
+    assert "in IoU;" in section
     assert f"Keep {len(names) - 2}, fix 1, drop 1." in section
     assert "+0.010 (95%: −0.002 to +0.022)" in section
     helps, harms = section.split("<h3>")[1:]

@@ -61,8 +61,8 @@ class Band:
 def band_chart(curve: Sequence[tuple[float, float, float, float]], dots: Sequence[tuple[float, float]]) -> Band:
     """Lay out a curve: (x, middle, low, high), x rising; `dots` are (x, y). The y axis begins just below the lowest."""
     x_top = curve[-1][0]
-    lowest = min(*(low for *_, low, _ in curve), *(y for _, y in dots))
-    highest = max(*(high for *_, high in curve), *(y for _, y in dots))
+    heights = [*(end for point in curve for end in point[2:]), *(y for _, y in dots)]
+    lowest, highest = min(heights), max(heights)
     step = _ticks(max(1e-12, highest - lowest))[1]
     first = math.floor(lowest / step + 1e-9)
     y_ticks = [round(step * index, 12) for index in range(first, max(first + 2, math.ceil(highest / step - 1e-9) + 1))]
