@@ -17,3 +17,9 @@ def shared() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip("the real samples (../shared/data beside the repository) are not here")
     return folder
+
+
+@pytest.fixture(scope="session")
+def golden(shared: Path) -> Path:
+    """What the original Caffe computed."""
+    return shared / "caffe-golden"

@@ -17,7 +17,8 @@ FullconvError                the work could not be done (exit code 1)
 │   ├── GeometryError        stride, offset or size do not fit
 │   ├── SurgeryError         a classifier cannot be made fully convolutional
 │   ├── WeightsError         weights cannot be had or do not fit
-│   └── BundleError          a bundle cannot be read
+│   ├── BundleError          a bundle cannot be read
+│   └── CaffeError           a Caffe file cannot be read, or its net cannot be built
 └── TrainingError            training stopped: not a number, flat, or one class everywhere
 """
 
@@ -117,6 +118,10 @@ class WeightsError(NetError):
 
 class BundleError(NetError):
     """A bundle is incomplete or of another kind."""
+
+
+class CaffeError(NetError):
+    """A Caffe file cannot be read, or its net cannot be built or run."""
 
 
 class TrainingError(FullconvError):

@@ -6,7 +6,7 @@ import errno
 import hashlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -17,17 +17,22 @@ WRONG_PLACE = (NotADirectoryError, IsADirectoryError, FileExistsError, Permissio
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write `data` so that `path` holds either what it held before or all of `data`.
+    """Write `data` so that `path` holds either what it held before or all of `data`; as `write_chunks`."""
+    write_chunks(path, [data])
+
+
+def write_chunks(path: Path, chunks: Sequence[bytes | memoryview]) -> None:
+    """Write chunks one after another, whole or not at all.
 
     Written beside, flushed, renamed. Raises: DiskFull when there is no space, Unwritable when the folder cannot
     be made or written to; what was there stays.
     """
     beside = path.with_name(f".{path.name}.part")  # one name: what a kill leaves behind is written over
-    with write_errors_said(path, len(data)):
+    with write_errors_said(path, sum(map(len, chunks))):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with open(beside, "wb") as file:
-                file.write(data)
+                file.writelines(chunks)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(beside, path)

@@ -23,6 +23,7 @@ COMMANDS = {
     "inspect": "fullconv.cli.inspect",
     "convert": "fullconv.cli.convert",
     "dense": "fullconv.cli.dense",
+    "caffe": "fullconv.cli.caffe",
 }
 
 CHECKPOINTS = ("demo", "run")

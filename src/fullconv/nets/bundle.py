@@ -30,6 +30,7 @@ from fullconv.geometry.geometry import exact
 from fullconv.labels.space import LabelSpace
 from fullconv.nets.alignment import Same
 from fullconv.nets.body import Body, Tap
+from fullconv.nets.caffe_network import caffe_segmenter_from
 from fullconv.nets.heads import network_on
 from fullconv.nets.prediction import Photo, Prediction, predict_photo
 from fullconv.nets.preparation import Preparation
@@ -79,7 +80,7 @@ def save_bundle(
     folder = Path(folder)
     weights = safetensors.torch.save(weights_of(net))
     architecture, program = net.architecture, None
-    if architecture is None or architecture["backbone"] is None:
+    if architecture is None or (architecture["backbone"] is None and "prototxt" not in architecture):
         body, program = body_card(net)
         architecture = {**(architecture or {}), "body": body}
     card = {
@@ -116,7 +117,9 @@ def load(folder: str | Path) -> Bundle:
         label_space = LabelSpace.from_json(card["label_space"])
         preparation = Preparation.from_json(card["preparation"])
         architecture = card["architecture"]
-        if architecture["backbone"] is None:
+        if "prototxt" in architecture:
+            net = caffe_segmenter_from(architecture, label_space=label_space, preparation=preparation)
+        elif architecture["backbone"] is None:
             net = on_program(architecture, folder, label_space=label_space, preparation=preparation)
             weights = {name.replace(BODY, f"{BODY}steps."): tensor for name, tensor in weights.items()}
         else:

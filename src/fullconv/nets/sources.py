@@ -4,6 +4,7 @@ In: MODEL, as the command and Python take it. Out: Classifier.
 
     timm:NAME   torchvision:NAME   embedded:NAME   NAME     see classifiers.py
     FILE.onnx                                               with its own weights
+    FILE.prototxt:FILE.caffemodel                           a Caffe classifier
     package.module:Class(JSON arguments)@WEIGHTS            arguments and weights may be left out
 """
 
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 
 from fullconv.base import seeds
 from fullconv.base.errors import BundleError, FullconvError, NetError, UsageError, WeightsError
+from fullconv.nets.caffe_network import CAFFE_PHOTO, read_caffe
 from fullconv.nets.classifiers import BUILDERS, KNOWN, Classifier, build_classifier, load_all, read_state, unwrapped
 from fullconv.nets.graph import Size
 from fullconv.nets.onnx_network import read_onnx
@@ -36,7 +38,8 @@ WINDOW = (224, 224)
 """Of a foreign network where nobody says another, and its preparation likewise."""
 IMAGENET = from_unit_range((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
-FORMS = "timm:NAME, torchvision:NAME, embedded:NAME, FILE.onnx or package.module:Class"
+FORMS = "timm:NAME, torchvision:NAME, embedded:NAME, FILE.onnx, FILE.prototxt:FILE.caffemodel or package.module:Class"
+CAFFE = {".prototxt", ".caffemodel"}
 CODE = re.compile(
     r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<name>[A-Za-z_]\w*)(\((?P<arguments>.*)\))?(@(?P<weights>.+))?", re.S
 )
@@ -82,7 +85,7 @@ def read_classifier(
     prepared = None if preparation is None else read_preparation(preparation)
     if is_foreign(model):
         classifier = foreign_classifier(model, weights, window)
-        if prepared is None:
+        if prepared is None and classifier.preparation == IMAGENET:
             classifier = replace(classifier, weights=classifier.weights + "; ImageNet's mean and deviation")
     else:
         classifier = build_classifier(model, weights=weights)
@@ -103,18 +106,19 @@ def is_foreign(model: str) -> bool:
 
     Raises: UsageError for what is neither these nor a name.
     """
-    suffixes = {Path(part).suffix.lower() for part in re.split(r":(?![\\/])", model)}
-    if suffixes & {".prototxt", ".caffemodel"}:
-        raise UsageError(
-            f"MODEL is {FORMS}", f"{model}: Caffe files are not read yet", "the same network from timm or torchvision"
-        )
-    if suffixes == {".onnx"}:
+    suffixes = {Path(part).suffix.lower() for part in parts_of(model)}
+    if suffixes == {".onnx"} or suffixes & CAFFE:
         return True
     found = CODE.fullmatch(model)
     if found is None and (":" in model or Path(model).exists()):
         what = "a folder" if Path(model).is_dir() else "a file" if Path(model).exists() else "none of these"
         raise UsageError(f"MODEL is {FORMS}", f"{model!r} is {what}", "embedded:efficientnet_lite0")
     return found is not None and not means_known(found["module"], found["name"])
+
+
+def parts_of(model: str) -> list[str]:
+    """What stands between colons; a drive's colon is part of its path."""
+    return re.split(r"(?<!^[A-Za-z])(?<!:[A-Za-z]):", model)
 
 
 def means_known(source: str, name: str) -> bool:
@@ -137,6 +141,8 @@ def foreign_classifier(model: str, weights: str, window: Size | None) -> Classif
         path = Path(model)
         read, size = read_onnx(path, size=window or WINDOW)
         return Classifier(read, path.name, size, IMAGENET, None, f"its own, of {path.name}")
+    if {Path(part).suffix.lower() for part in parts_of(model)} & CAFFE:
+        return caffe_classifier(model, weights)
     code = parsed(model)
     if weights in ("hub", "none") and (weights == "hub" or code.weights):
         raise UsageError(
@@ -151,6 +157,19 @@ def foreign_classifier(model: str, weights: str, window: Size | None) -> Classif
     network = own_network(code)
     said = "random weights" if code.weights is None else f"weights of {code.weights.name}"
     return Classifier(network.eval(), code.spoken, WINDOW, IMAGENET, None, said)
+
+
+def caffe_classifier(model: str, weights: str) -> Classifier:
+    parts = [Path(part) for part in parts_of(model)]
+    if [part.suffix.lower() for part in parts] != [".prototxt", ".caffemodel"] or weights != "embedded":
+        raise UsageError(
+            "a Caffe classifier is two files, its net and its weights",
+            f"{model}" + ("" if weights == "embedded" else f" with --weights {weights}"),
+            "deploy.prototxt:weights.caffemodel",
+        )
+    read, size = read_caffe(*parts)
+    said = f"its own, of {parts[1].name}; Caffe's mean"
+    return Classifier(read, parts[0].name, size, CAFFE_PHOTO, None, said)
 
 
 # ---------------------------------------------------------------------- a person's own code

@@ -1,0 +1,138 @@
+"""Weights of Caffe nets: read from .caffemodel and .h5, copied by layer name, written. Road: caffe, files and graph.
+
+Source: docs/explanation/caffe.md, "Copying weights". HDF5 needs the extra "hdf5" (h5py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from fullconv.base.errors import CaffeError, WeightsError
+from fullconv.caffe.blobs import Blob, blob_of, proto_of
+from fullconv.caffe.graph import Graph, Node, ParameterCell
+from fullconv.caffe.hdf5 import is_hdf5, opened_hdf5
+from fullconv.caffe.message import Message
+from fullconv.caffe.upgrade import upgraded
+from fullconv.caffe.wire import read_binary, write_binary
+
+_AGAIN = "get the file again, whole; compare its size"
+
+
+def read_weights(path: Path) -> list[tuple[str, list[Blob]]]:
+    """(layer, its blobs) in the order of the file; layers without blobs are left out.
+
+    Args:
+        path: a .caffemodel of any age, or HDF5 as Caffe writes it.
+    Raises: CaffeError, WeightsError that names the layer.
+    """
+    try:
+        hdf5 = is_hdf5(path)
+    except OSError as error:
+        raise WeightsError("the weights can be read", f"{path}: {error.strerror}", "check the path") from None
+    if hdf5:
+        return _read_hdf5(path)
+    net = upgraded(read_binary(path), of=str(path))
+    if not net.layer:
+        raise WeightsError("a .caffemodel has layers", f"{path} has none", "give the .caffemodel, not the .prototxt")
+    return [(layer.name, _blobs(layer, path)) for layer in net.layer if layer.blobs]
+
+
+def _blobs(layer: Message, path: Path) -> list[Blob]:
+    of = f"layer '{layer.name}' of {path.name}"
+    return [blob_of(proto, of=f"{of}, blob {place}") for place, proto in enumerate(layer.blobs)]
+
+
+def _read_hdf5(path: Path) -> list[tuple[str, list[Blob]]]:
+    with opened_hdf5(path, "r") as file:
+        if "data" not in file:
+            raise WeightsError("HDF5 weights have a group 'data'", f"{path} has {', '.join(file) or 'none'}", _AGAIN)
+        found = []
+        for name, group in file["data"].items():
+            blobs = [Blob(np.asarray(group[key], np.float32)) for key in sorted(group, key=int)]
+            if blobs:
+                found.append((name, blobs))
+        return found
+
+
+def copy_weights(graph: Graph, path: Path) -> None:
+    """Copy a file's weights into the layers of the same names; layers that either side lacks stay as they are.
+
+    Raises: CaffeError, WeightsError, where a layer has another number of blobs or other shapes; nothing is copied then.
+    """
+    weights = read_weights(path)
+    shared = is_hdf5(path)
+    nodes: dict[str, Node] = {}
+    for node in graph.nodes:
+        if shared or node.name not in nodes:  # of layers of one name, the first; from HDF5 the last
+            nodes[node.name] = node
+    todo: list[tuple[ParameterCell, Blob]] = []
+    for name, blobs in weights:
+        if (node := nodes.get(name)) is None:
+            continue
+        if len(blobs) != len(node.blobs) and not (shared and len(blobs) < len(node.blobs)):
+            raise WeightsError(
+                f"layer '{name}' has {len(node.blobs)} blobs", f"{path.name} has {len(blobs)} for it", _renamed(name)
+            )
+        for place, (cell, shape, blob) in enumerate(zip(node.blobs, node.shapes, blobs, strict=False)):
+            if not blob.fits(shape):
+                raise WeightsError(
+                    f"blob {place} of layer '{name}' has the shape {list(shape)}",
+                    f"{path.name} has {list(blob.data.shape)}",
+                    _renamed(name),
+                )
+            todo.append((cell, blob))
+    for cell, blob in todo:
+        cell.put(torch.from_numpy(blob.data.reshape(cell.shape)))
+
+
+def _renamed(name: str) -> str:
+    return f"rename '{name}' in the prototxt: what has no weights of its name keeps its filler's"
+
+
+# ---- writing --------------------------------------------------------------------------------------------------------
+
+
+def as_message(graph: Graph, *, diffs: bool = False) -> Message:
+    """A NetParameter with weights, as Caffe saves it."""
+    net = Message("NetParameter", name=graph.name)
+    layers = []
+    for node in graph.nodes:
+        layer = node.layer.param.copied()
+        del layer.blobs
+        layer.phase = node.layer.phase
+        for cell, shape in zip(node.blobs, node.shapes, strict=True):
+            proto = proto_of(cell.data.reshape(shape).numpy())
+            if diffs:
+                proto.diff = cell.diff.numpy().ravel()
+            layer.add("blobs", proto)
+        layers.append(layer)
+    net.layer = layers
+    return net
+
+
+def write_weights(graph: Graph, path: Path, *, diffs: bool = False) -> None:
+    """Write a .caffemodel, or HDF5 where the name ends in .h5; whole or not at all. Raises: CaffeError, DiskFull."""
+    if path.suffix == ".h5":
+        _write_hdf5(graph, path, diffs=diffs)
+    else:
+        write_binary(as_message(graph, diffs=diffs), path)
+
+
+def _write_hdf5(graph: Graph, path: Path, *, diffs: bool) -> None:
+    bad = [node.name for node in graph.nodes if "/" in node.name]
+    if bad:
+        raise CaffeError("layer names in HDF5 have no '/'", f"'{bad[0]}'", "save a .caffemodel instead")
+    beside = path.with_name(f".{path.name}.part")
+    written: set[int] = set()
+    with opened_hdf5(beside, "w") as file:
+        for node in graph.nodes:
+            groups = [file.require_group(f"{kind}/{node.name}") for kind in ("data", *(["diff"] if diffs else []))]
+            for place, (cell, shape) in enumerate(zip(node.blobs, node.shapes, strict=True)):
+                if id(cell) not in written:
+                    for group, values in zip(groups, (cell.data, cell.diff), strict=False):
+                        group.create_dataset(str(place), data=values.reshape(shape).numpy())
+                written.add(id(cell))
+    beside.replace(path)

@@ -1,0 +1,129 @@
+"""`fullconv caffe`: look into Caffe nets, and make bundles of them. Road: cli."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from fullconv.base.errors import UsageError
+from fullconv.cli.models import SIZE
+
+if TYPE_CHECKING:
+    from fullconv.labels.space import LabelSpace
+
+FILE = click.Path(path_type=Path)
+
+
+@click.group("caffe")
+def command() -> None:
+    """Caffe's files, without Caffe: `fullconv caffe info`, `convert`.
+
+    A Caffe classifier is also a MODEL, as FILE.prototxt:FILE.caffemodel: of convert, inspect, dense and classify.
+    """
+
+
+@command.command("info")
+@click.argument("prototxt", type=FILE)
+@click.argument("caffemodel", type=FILE, required=False)
+@click.option("--size", type=SIZE, default=None, help="Of the photo, N or HxW.  [default: the file's]")
+@click.option("--phase", type=click.Choice(["TEST", "TRAIN"]), default="TEST", show_default=True)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+def info(prototxt: Path, caffemodel: Path | None, size: tuple[int, int] | None, phase: str, as_json: bool) -> None:
+    """Show the layers of PROTOTXT: shapes, parameters, multiplications and stride.
+
+    With CAFFEMODEL, whether its weights fit.
+    """
+    from fullconv.caffe.graph import Graph
+    from fullconv.caffe.inform import rows_of
+    from fullconv.caffe.prototxt import read_prototxt
+    from fullconv.caffe.rules import State
+    from fullconv.caffe.weights import copy_weights
+
+    graph = Graph(read_prototxt(prototxt), State(phase), of=str(prototxt), folder=prototxt.parent)
+    if size is not None:
+        for name in graph.inputs:
+            cell = graph.cells[name]
+            cell.reshape((*cell.shape[:2], *size) if len(cell.shape) == 4 else cell.shape)
+        graph.reshape()
+    if caffemodel is not None:
+        copy_weights(graph, caffemodel)
+    rows = rows_of(graph)
+    if as_json:
+        click.echo(json.dumps({"name": graph.name, "inputs": graph.inputs, "outputs": graph.outputs, "layers": rows}))
+        return
+    click.echo(f"{graph.name or prototxt.name}: {', '.join(graph.inputs)} -> {', '.join(graph.outputs)}")
+    for row in rows:
+        click.echo(_line(row))
+    total = {what: sum(row[what] for row in rows) for what in ("parameters", "multiplications")}
+    click.echo(f"{total['parameters']:,} parameters, {total['multiplications'] / 1e9:.2f} billion multiplications")
+    if caffemodel is not None:
+        click.echo(f"The weights of {caffemodel.name} fit.")
+
+
+def _line(row: dict[str, Any]) -> str:
+    shape = " and ".join("x".join(map(str, top)) or "one number" for top in row["shapes"])
+    stride = "" if row["stride"] is None else f"stride {'x'.join(dict.fromkeys(row['stride']))}"
+    parts = [f"{row['name']:<18}", f"{row['type']:<16}", f"{shape:<22}"]
+    parts += [f"{row['parameters']:>13,}" if row["parameters"] else " " * 13]
+    parts += [f"{row['multiplications'] / 1e6:>11,.1f} M" if row["multiplications"] else " " * 13, stride]
+    return "  ".join(parts).rstrip()
+
+
+@command.command("convert")
+@click.argument("prototxt", type=FILE)
+@click.argument("caffemodel", type=FILE)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the bundle.")
+@click.option(
+    "--class-names", type=FILE, default=None, help="One name a line, or a JSON list.  [default: VOC's for 21]"
+)
+@click.option(
+    "--preparation", type=FILE, default=None, help="JSON with channel_order, mean and scale.  [default: Caffe's]"
+)
+@click.option("--output", default=None, metavar="BLOB", help="The scores.  [default: the last output]")
+def convert(
+    prototxt: Path,
+    caffemodel: Path,
+    out: Path,
+    class_names: Path | None,
+    preparation: Path | None,
+    output: str | None,
+) -> None:
+    """Make a bundle of a Caffe FCN, for predict and evaluate: PROTOTXT is its deploy file."""
+    from fullconv.caffe.graph import Graph
+    from fullconv.caffe.prototxt import read_prototxt
+    from fullconv.caffe.weights import copy_weights
+    from fullconv.nets.bundle import save_bundle
+    from fullconv.nets.caffe_network import CAFFE_PHOTO, caffe_segmenter, scores_of
+    from fullconv.nets.sources import read_names, read_preparation
+
+    graph = Graph(read_prototxt(prototxt), of=str(prototxt), folder=prototxt.parent)
+    copy_weights(graph, caffemodel)
+    shape = graph.cells[output or scores_of(graph)].shape if not output or output in graph.cells else ()
+    names = None if class_names is None else read_names(class_names)
+    net = caffe_segmenter(
+        graph,
+        prototxt.read_text(encoding="utf-8"),
+        label_space=_space(names, shape[1] if len(shape) > 1 else 0),
+        preparation=CAFFE_PHOTO if preparation is None else read_preparation(preparation),
+        output=output,
+    )
+    save_bundle(net, out)
+    click.echo(f"{out} holds the bundle: fullconv predict {out} PHOTOS")
+
+
+def _space(names: tuple[str, ...] | None, scores: int) -> LabelSpace:
+    from fullconv.labels.builtin import VOC_21, VOC_PALETTE
+    from fullconv.labels.space import LabelSpace
+
+    if names is None and scores == VOC_21.size:
+        return VOC_21
+    names = names or tuple(f"class {index}" for index in range(scores))
+    if len(names) != len(set(names)) or not names:
+        raise UsageError("class names are there once each", f"{len(names)} names", "--class-names FILE")
+    colours = tuple(VOC_PALETTE[index % len(VOC_PALETTE)] for index in range(len(names)))
+    return LabelSpace(
+        names, colours, tuple((index,) for index in range(len(names))), (255,) if len(names) <= 255 else ()
+    )

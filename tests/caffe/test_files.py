@@ -1,0 +1,227 @@
+"""Text and binary files: every oddity is read, and whatever is broken or hostile ends in one clear error."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fullconv.base.errors import CaffeError, FullconvError, WeightsError
+from fullconv.caffe.message import Message
+from fullconv.caffe.prototxt import parse_prototxt, read_prototxt
+from fullconv.caffe.weights import read_weights
+from fullconv.caffe.wire import parse_binary, read_binary, write_binary
+
+NET = 'name: "n" layer { name: "c" type: "Convolution" convolution_param { num_output: 2 pad: 1 kernel_size: 3 } }'
+
+
+def tag(number: int, wire: int) -> bytes:
+    value = number << 3 | wire
+    return bytes([value]) if value < 128 else bytes([value & 127 | 128, value >> 7])
+
+
+def chunk(number: int, data: bytes) -> bytes:
+    length, found = len(data), b""
+    while length > 127:
+        found += bytes([length & 127 | 128])
+        length >>= 7
+    return tag(number, 2) + found + bytes([length]) + data
+
+
+def blob(data: bytes, *shape: int) -> bytes:
+    return chunk(7, chunk(1, bytes(shape))) + data
+
+
+def caffemodel(*blobs: bytes) -> bytes:
+    return chunk(100, chunk(1, b"conv") + chunk(2, b"Convolution") + b"".join(chunk(7, one) for one in blobs))
+
+
+# ---- text -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0x10", 16), ("010", 8), ("7", 7), ("0", 0)],
+)
+def test_whole_numbers(text: str, value: int) -> None:
+    assert parse_prototxt(f"input_dim: {text}").input_dim == [value]
+
+
+@pytest.mark.parametrize("text", ["2.0", "1e2", '"2"', "08", "2147483648", "- -1", "1f", "0b1", "true"])
+def test_what_is_no_whole_number(text: str) -> None:
+    with pytest.raises(CaffeError, match="line 1"):
+        parse_prototxt(f"input_dim: {text}")
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("1.", 1),
+        (".5", 0.5),
+        ("1e-3", 1e-3),
+        ("2E0", 2),
+        ("1.5f", 1.5),
+        ("3f", 3),
+        ("-2", -2),
+        ("inf", np.inf),
+        ("-Infinity", -np.inf),
+    ],
+)
+def test_numbers(text: str, value: float) -> None:
+    assert parse_prototxt(f"base_lr: {text}", "SolverParameter").base_lr == value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("true", True), ("t", True), ("1", True), ("False", False), ("f", False), ("0", False)]
+)
+def test_truth_values(text: str, value: bool) -> None:
+    assert parse_prototxt(f"force_backward: {text}").force_backward is value
+
+
+@pytest.mark.parametrize("text", ["yes", "TRUE", "2", '"true"'])
+def test_what_is_no_truth_value(text: str) -> None:
+    with pytest.raises(CaffeError):
+        parse_prototxt(f"force_backward: {text}")
+
+
+def test_strings_join_and_know_escapes() -> None:
+    found = parse_prototxt(r"""name: 'a' "b\x31\061\n" # a comment
+        '\\"' """)
+    assert found.name == 'ab11\n\\"'
+
+
+def test_lists_brackets_and_separators() -> None:
+    found = parse_prototxt('input: ["a", "b"]; input_shape < dim: [1, 2] >, input_shape: { dim: 3 dim: 4 }')
+    assert found.input == ["a", "b"]
+    assert [list(shape.dim) for shape in found.input_shape] == [[1, 2], [3, 4]]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('naem: "x"', "did you mean name"),
+        ('name: "a" name: "b"', "a second time"),
+        ("layer { pooling_param { pool: MEDIAN } }", "MAX, AVE, STOCHASTIC"),
+        ("layer { ", "the text ends"),
+        ('layer { name: "open }', "names, numbers, quoted strings"),
+        ("layer { clip_param { min: 1 } }", "it has not"),
+        ("state { phase: 7 }", "0, 1"),
+        ("name 'x'", "':' follows"),
+        ('name: "x" $', "names, numbers"),
+    ],
+)
+def test_faults_of_a_text_are_said_with_their_place(text: str, said: str) -> None:
+    with pytest.raises(CaffeError) as refused:
+        parse_prototxt(text)
+    assert said in str(refused.value)
+    assert "line 1, column" in refused.value.found
+
+
+def test_a_binary_file_is_no_prototxt(tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_bytes(bytes(range(128, 256)))
+    with pytest.raises(CaffeError, match="prototxt is text"):
+        read_prototxt(tmp_path / "net.prototxt")
+    with pytest.raises(CaffeError, match="No such file"):
+        read_prototxt(tmp_path / "none.prototxt")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.text(alphabet="layer{}<>[]:;,\"'\\ #\n0123456789.-exf_ntype", max_size=80))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    try:
+        parse_prototxt(text)
+    except FullconvError:
+        pass
+
+
+# ---- binary ---------------------------------------------------------------------------------------------------------
+
+ONES = struct.pack("<3f", 1, 2, 3)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        chunk(5, ONES),
+        b"".join(tag(5, 5) + ONES[place : place + 4] for place in (0, 4, 8)),
+        chunk(5, ONES[:4]) + tag(5, 5) + ONES[4:8] + chunk(5, ONES[8:]),
+        chunk(8, struct.pack("<3d", 1, 2, 3)),
+        chunk(5, struct.pack("<3f", 9, 9, 9)) + chunk(8, struct.pack("<3d", 1, 2, 3)),
+    ],
+    ids=["packed", "one by one", "mixed", "double", "double before float"],
+)
+def test_numbers_of_a_blob_in_every_form(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "w.caffemodel").write_bytes(caffemodel(blob(data, 3)))
+    ((name, (found,)),) = read_weights(tmp_path / "w.caffemodel")
+    assert name == "conv"
+    assert found.data.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "said"),
+    [
+        (b"", WeightsError, "has layers"),
+        (b"PK\x03\x04 a zip file, as torch writes it", CaffeError, "another kind"),
+        (caffemodel(blob(chunk(5, ONES), 4)), WeightsError, "4 numbers"),
+        (caffemodel(blob(chunk(5, ONES), 3))[:-5], CaffeError, "announces"),
+        (caffemodel(blob(chunk(5, ONES[:-1]), 3)), CaffeError, "11 bytes"),
+        (tag(100, 2) + b"\xff\xff\xff\xff\x7f", CaffeError, "announces"),
+        (b"\xff" * 11, CaffeError, "10 bytes"),
+        (tag(99, 3) * 200, CaffeError, "64 deep"),
+        (chunk(3, b"") * 1_100_000, CaffeError, "fields"),
+        (caffemodel(chunk(7, chunk(1, b"\xff\xff\xff\xff\x07" * 3))), WeightsError, "numbers"),
+    ],
+    ids=["empty", "zip", "short", "cut", "odd", "bomb", "endless", "deep", "many", "shape"],
+)
+def test_broken_and_hostile_files_end_in_one_error(
+    data: bytes, error: type[FullconvError], said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "w.caffemodel").write_bytes(data)
+    with pytest.raises(error) as refused:
+        read_weights(tmp_path / "w.caffemodel")
+    assert said in str(refused.value)
+
+
+def test_a_fault_names_its_layer(tmp_path: Path) -> None:
+    (tmp_path / "w.caffemodel").write_bytes(caffemodel(blob(chunk(5, ONES), 4)))
+    with pytest.raises(WeightsError, match="layer 'conv'"):
+        read_weights(tmp_path / "w.caffemodel")
+    whole = caffemodel(blob(chunk(5, ONES[:-1]), 3))
+    with pytest.raises(CaffeError, match="LayerParameter 'conv'"):
+        parse_binary(whole)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
+    try:
+        parse_binary(data)
+    except FullconvError:
+        pass
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_a_file_with_any_byte_changed_is_read_or_refused(data: st.DataObject) -> None:
+    whole = bytearray(caffemodel(blob(chunk(5, ONES), 3), blob(chunk(8, struct.pack("<d", 1)), 1)))
+    whole[data.draw(st.integers(0, len(whole) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        parse_binary(bytes(whole[: data.draw(st.integers(0, len(whole)))]))
+    except FullconvError:
+        pass
+
+
+def test_what_is_written_is_read(tmp_path: Path) -> None:
+    net = parse_prototxt(NET)
+    net.layer[0].blobs = [
+        Message("BlobProto", shape=Message("BlobShape", dim=[2, 300]), data=np.arange(600, dtype=np.float32))
+    ]
+    write_binary(net, tmp_path / "w.caffemodel")
+    found = read_binary(tmp_path / "w.caffemodel")
+    assert found.layer[0].blobs[0].data.tolist() == list(range(600))
+    assert found.layer[0].convolution_param == net.layer[0].convolution_param
+    assert found.name == "n"
