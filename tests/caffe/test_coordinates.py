@@ -18,9 +18,11 @@ SHAPES = json.loads((GOLDEN / "fcn_shapes.json").read_text()) if GOLDEN.is_dir()
 
 NET = """
 layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: 1 dim: 3 dim: 40 dim: 48 }} }} }}
-layer {{ name: "c" type: "Convolution" bottom: "data" top: "c" convolution_param {{ num_output: 2 kernel_size: 3 pad: {pad} }} }}
+layer {{ name: "c" type: "Convolution" bottom: "data" top: "c"
+    convolution_param {{ num_output: 2 kernel_size: 3 pad: {pad} }} }}
 layer {{ name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param {{ kernel_size: 2 stride: 2 }} }}
-layer {{ name: "up" type: "Deconvolution" bottom: "p" top: "up" convolution_param {{ num_output: 2 kernel_size: {kernel} stride: 2 }} }}
+layer {{ name: "up" type: "Deconvolution" bottom: "p" top: "up"
+    convolution_param {{ num_output: 2 kernel_size: {kernel} stride: 2 }} }}
 """
 
 

@@ -1,7 +1,7 @@
 """Where a blob's pixels lie on the photo, and by how much a Crop must cut. Road: caffe, beside the graph.
 
-A layer maps a coordinate x of its bottom to scale * x + shift of its top. Source: docs/explanation/caffe.md, "Geometry";
-the rules are those of Caffe's coord_map.py. Knows no torch beyond the layers' windows.
+A layer maps a coordinate x of its bottom to scale * x + shift of its top. Source: docs/explanation/caffe.md,
+"Geometry"; the rules are those of Caffe's coord_map.py. Knows no torch beyond the layers' windows.
 """
 
 from __future__ import annotations
@@ -79,7 +79,8 @@ def maps_to(graph: Graph, blob: str) -> dict[str, Map]:
 def crop_offset(graph: Graph, cut: str, like: str) -> tuple[int, int]:
     """By how many rows and columns one blob must be cut so that its pixels lie on another's.
 
-    Raises: GeometryError if they have no blob below in common, other scales, or an offset that is no whole number from 0.
+    Raises: GeometryError if they have no blob below in common, other scales, or an offset that is no whole number
+        from 0.
     """
     to_cut, to_like = maps_to(graph, cut), maps_to(graph, like)
     common = next((name for name in reversed(list(graph.cells)) if name in to_cut and name in to_like), None)

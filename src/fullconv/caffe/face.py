@@ -248,7 +248,7 @@ class Net:
                 part = {
                     name: np.concatenate([one, np.zeros((batch - some, *one.shape[1:]))]) for name, one in part.items()
                 }
-            for name, values in self.forward(blobs, **part).items():
+            for name, values in self.forward(blobs, None, None, **part).items():
                 found.setdefault(name, []).append(values[:some].copy())
         return {name: np.concatenate(parts) for name, parts in found.items()}
 

@@ -1,8 +1,8 @@
 """The data layers of the FCN authors' repository, without running its code. Road: caffe, layers.
 
 Their names are recognised, their `param_str` is read as a literal, and the folders it names are read as their authors
-laid them out: VOC, SBDD, NYUDv2, SIFT Flow, PASCAL-Context. One photo a pass: BGR, less the mean; labels 0 to K - 1, void
-255. Where a folder is not there, the tops are inputs that the caller fills.
+laid them out: VOC, SBDD, NYUDv2, SIFT Flow, PASCAL-Context. One photo a pass: BGR, less the mean; labels 0 to K - 1,
+void 255. Where a folder is not there, the tops are inputs that the caller fills.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ def bilinear_kernel(size: int) -> Tensor:
 
 
 def _gaussian(shape: Shape, filler: Message) -> Tensor:
-    found = torch.randn(shape) * filler.std + filler.mean
+    found: Tensor = torch.randn(shape) * filler.std + filler.mean
     if filler.sparse >= 0:
         found *= torch.rand(shape) < filler.sparse / shape[0]
     return found

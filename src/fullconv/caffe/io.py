@@ -19,7 +19,7 @@ Floats = NDArray[np.float32]
 
 def load_image(path: str | Path, color: bool = True) -> Floats:
     """(H, W, 3) float32 RGB from 0 to 1; (H, W, 1) grey if `color` is False. Raises: UnreadableImage."""
-    photo: Floats = read_photo(Path(path)).astype(np.float32) / 255
+    photo: Floats = read_photo(Path(path)).astype(np.float32) / np.float32(255)
     if color:
         return photo
     return (photo @ np.array([0.2125, 0.7154, 0.0721], np.float32))[..., None]
@@ -101,7 +101,10 @@ class Transformer:
         self.input_scale[name] = scale
 
     def set_mean(self, name: str, mean: NDArray[Any]) -> None:
-        """What is taken off: (C,) or (C, H, W), channels as the net takes them. Raises: CaffeError for another shape."""
+        """What is taken off: (C,) or (C, H, W), channels as the net takes them.
+
+        Raises: CaffeError for another shape.
+        """
         self._known(name)
         found, channels = np.asarray(mean, np.float32), self.inputs[name][1]
         if found.ndim == 1:

@@ -6,6 +6,7 @@ Labels are numbers of any kind, cut to whole ones. Those outside the classes are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,9 +20,9 @@ _LEAST_GIVEN = 1e-20  # likewise where probabilities are given
 
 
 class _Loss(Layer):
-    bottoms = (2, 2)
+    bottoms: ClassVar[tuple[int, int | None]] = (2, 2)
     is_loss = True
-    blind = (1,)
+    blind: ClassVar[tuple[int, ...]] = (1,)
 
     def shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         return [()]
@@ -55,14 +56,14 @@ class _LogLoss(torch.autograd.Function):
     """-log of softmax at the label, whose gradient is p - 1 also where p is below the least number."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, scores: Tensor, labels: Tensor, valid: Tensor) -> Tensor:  # type: ignore[override]
+    def forward(ctx: FunctionCtx, scores: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
         probabilities = torch.softmax(scores, 1)
         ctx.save_for_backward(probabilities, labels, valid)
         given = probabilities.gather(1, labels[:, None])[:, 0].clamp(min=_LEAST)
         return -torch.where(valid, given.log(), torch.zeros_like(given)).sum()
 
     @staticmethod
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
         probabilities, labels, valid = ctx.saved_tensors  # type: ignore[attr-defined]
         found = probabilities.clone()
         found.scatter_add_(1, labels[:, None], -torch.ones_like(labels, dtype=found.dtype)[:, None])

@@ -42,10 +42,7 @@ def kept(layers: Sequence[Message], state: State, *, of: str) -> list[Message]:
     for layer in layers:
         if layer.include and layer.exclude:
             raise CaffeError("a layer has include or exclude rules", f"{of}: '{layer.name}' has both", "leave one out")
-        if layer.include:
-            stays = any(map(state.meets, layer.include))
-        else:
-            stays = not any(map(state.meets, layer.exclude))
+        stays = any(map(state.meets, layer.include)) if layer.include else not any(map(state.meets, layer.exclude))
         if stays:
             found.append(layer)
     return found

@@ -6,6 +6,7 @@ Source: docs/explanation/caffe.md, "Geometry" and "Arithmetic".
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -78,7 +79,7 @@ class Slice(Layer):
         if len(points) != tops - 1:
             self.fail("there is one slice_point fewer than tops", f"{len(points)} for {tops} tops")
         ends = [0, *points, shape[axis]]
-        sizes = [last - first for first, last in zip(ends, ends[1:], strict=False)]
+        sizes = [last - first for first, last in pairwise(ends)]
         if min(sizes) < 1:
             self.fail(f"slice_point increases, within {shape[axis]}", f"{points}")
         return axis, sizes
@@ -89,7 +90,7 @@ class Slice(Layer):
 
     def run(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> list[Tensor]:
         axis, sizes = self._parts(tuple(bottoms[0].shape))
-        return [part.contiguous() for part in bottoms[0].split(sizes, axis)]
+        return [part.contiguous() for part in torch.split(bottoms[0], sizes, axis)]
 
 
 class Flatten(Layer):

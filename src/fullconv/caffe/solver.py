@@ -1,6 +1,7 @@
 """Train a Caffe net as its solver file says. Road: caffe, on top of a graph.
 
-In: a SolverParameter. Out: a Solver that steps, snapshots and goes on from a snapshot. Source: docs/explanation/caffe.md, "Solver".
+In: a SolverParameter. Out: a Solver that steps, snapshots and goes on from a snapshot. Source:
+docs/explanation/caffe.md, "Solver".
 """
 
 from __future__ import annotations
@@ -57,22 +58,25 @@ def _sgd(solver: Message, grad: Tensor, histories: list[Tensor], rate: float, n:
 
 def _nesterov(solver: Message, grad: Tensor, histories: list[Tensor], rate: float, n: int) -> Tensor:
     before = histories[0].clone()
-    return (1 + solver.momentum) * _sgd(solver, grad, histories, rate, n) - solver.momentum * before
+    step: Tensor = (1 + solver.momentum) * _sgd(solver, grad, histories, rate, n) - solver.momentum * before
+    return step
 
 
 def _adagrad(solver: Message, grad: Tensor, histories: list[Tensor], rate: float, n: int) -> Tensor:
-    return rate * grad / (histories[0].add_(grad * grad).sqrt() + solver.delta)
+    step: Tensor = rate * grad / (histories[0].add_(grad * grad).sqrt() + solver.delta)
+    return step
 
 
 def _rmsprop(solver: Message, grad: Tensor, histories: list[Tensor], rate: float, n: int) -> Tensor:
     squares = histories[0].mul_(solver.rms_decay).add_(grad * grad, alpha=1 - solver.rms_decay)
-    return rate * grad / (squares.sqrt() + solver.delta)
+    step: Tensor = rate * grad / (squares.sqrt() + solver.delta)
+    return step
 
 
 def _adadelta(solver: Message, grad: Tensor, histories: list[Tensor], rate: float, n: int) -> Tensor:
     squares, updates = histories
     squares.mul_(solver.momentum).add_(grad * grad, alpha=1 - solver.momentum)
-    update = grad * ((updates + solver.delta) / (squares + solver.delta)).sqrt()
+    update: Tensor = grad * ((updates + solver.delta) / (squares + solver.delta)).sqrt()
     updates.mul_(solver.momentum).add_(update * update, alpha=1 - solver.momentum)
     return rate * update
 
@@ -82,7 +86,8 @@ def _adam(solver: Message, grad: Tensor, histories: list[Tensor], rate: float, n
     first.mul_(solver.momentum).add_(grad, alpha=1 - solver.momentum)
     second.mul_(solver.momentum2).add_(grad * grad, alpha=1 - solver.momentum2)
     even = math.sqrt(1 - solver.momentum2 ** (n + 1)) / (1 - solver.momentum ** (n + 1))
-    return rate * even * first / (second.sqrt() + solver.delta)
+    step: Tensor = rate * even * first / (second.sqrt() + solver.delta)
+    return step
 
 
 UPDATES: Mapping[str, Update] = {
@@ -277,8 +282,8 @@ class Solver:
             cell.data.sub_(cell.diff)
 
     def _regularized(self, cell: ParameterCell) -> Tensor:
-        grad = cell.diff / self.param.iter_size
-        decay = self.param.weight_decay * float(cell.decay_mult or 0)
+        grad: Tensor = cell.diff / self.param.iter_size
+        decay: float = self.param.weight_decay * float(cell.decay_mult or 0)
         if not decay:
             return grad
         return grad + decay * (cell.data if self.param.regularization_type == "L2" else cell.data.sign())

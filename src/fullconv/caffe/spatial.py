@@ -1,12 +1,13 @@
-"""Layers that slide a window: convolution, deconvolution, pooling, im2col, pyramid pooling; and Crop. Road: caffe, layers.
+"""Layers that slide a window: convolution, deconvolution, pooling, im2col, pyramid pooling; and Crop.
 
-Source: docs/explanation/caffe.md, "Geometry"; sizes divide as C does, towards zero.
+Road: caffe, layers. Source: docs/explanation/caffe.md, "Geometry"; sizes divide as C does, towards zero.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,8 +44,8 @@ class _Windowed(Layer):
     """A layer with a convolution_param."""
 
     as_many_tops = True
-    bottoms = (1, None)
-    tops = (1, None)
+    bottoms: ClassVar[tuple[int, int | None]] = (1, None)
+    tops: ClassVar[tuple[int, int | None]] = (1, None)
 
     def channel_axis(self, shape: Shape) -> int:
         axis = self.axis(self.param.convolution_param.axis, shape)
@@ -114,7 +115,7 @@ class Convolution(_Windowed):
         return outputs, channels // group
 
     def channels_in(self, weight: Shape) -> int:
-        return weight[1] * self.param.convolution_param.group
+        return weight[1] * int(self.param.convolution_param.group)
 
     def output(self, size: tuple[int, ...], window: Window) -> tuple[int, ...]:
         return tuple(

@@ -70,13 +70,13 @@ def copy_weights(graph: Graph, path: Path) -> None:
             nodes[node.name] = node
     todo: list[tuple[ParameterCell, Blob]] = []
     for name, blobs in weights:
-        if (node := nodes.get(name)) is None:
+        if (target := nodes.get(name)) is None:
             continue
-        if len(blobs) != len(node.blobs) and not (shared and len(blobs) < len(node.blobs)):
+        if len(blobs) != len(target.blobs) and not (shared and len(blobs) < len(target.blobs)):
             raise WeightsError(
-                f"layer '{name}' has {len(node.blobs)} blobs", f"{path.name} has {len(blobs)} for it", _renamed(name)
+                f"layer '{name}' has {len(target.blobs)} blobs", f"{path.name} has {len(blobs)} for it", _renamed(name)
             )
-        for place, (cell, shape, blob) in enumerate(zip(node.blobs, node.shapes, blobs, strict=False)):
+        for place, (cell, shape, blob) in enumerate(zip(target.blobs, target.shapes, blobs, strict=False)):
             if not blob.fits(shape):
                 raise WeightsError(
                     f"blob {place} of layer '{name}' has the shape {list(shape)}",

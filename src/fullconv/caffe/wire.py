@@ -1,7 +1,7 @@
 """Read and write the binary form of Caffe's messages. Road: caffe, between a file and a Message.
 
-Protobuf 2 wire format. Numbers of blobs go from the file straight into arrays, so that reading takes the file's own size
-in memory and no more; no length is believed that the file has not. Knows no torch.
+Protobuf 2 wire format. Numbers of blobs go from the file straight into arrays, so that reading takes the file's own
+size in memory and no more; no length is believed that the file has not. Knows no torch.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import io
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,7 @@ from fullconv.caffe.schema import BY_NUMBER, ENUMS, MESSAGES, Field
 
 _VARINT, _FIXED64, _LENGTH, _GROUP, _GROUP_END, _FIXED32 = range(6)
 _WIRE = {"float": _FIXED32, "double": _FIXED64, "string": _LENGTH, "bytes": _LENGTH}
-_DTYPES = {"float": np.dtype("<f4"), "double": np.dtype("<f8")}
+_DTYPES: dict[str, np.dtype[Any]] = {"float": np.dtype("<f4"), "double": np.dtype("<f8")}
 _MOST_FIELDS = 1 << 20  # of one file, numbers of blobs aside: GoogLeNet's has some 5,000
 _DEEPEST = 64  # groups in groups, of fields that nobody knows
 _AT_ONCE = 1 << 20  # numbers that are not packed, looked at together
@@ -64,7 +64,7 @@ def write_binary(message: Message, path: Path) -> None:
 
 
 class _Reader:
-    def __init__(self, file: BinaryIO, size: int, of: str, *, diffs: bool) -> None:
+    def __init__(self, file: io.BufferedIOBase, size: int, of: str, *, diffs: bool) -> None:
         self.file, self.size, self.of, self.diffs = file, size, of, diffs
         self.place = 0
         self.fields = 0
@@ -146,7 +146,7 @@ class _Reader:
                 raise _Broken(f"numbers of {dtype.itemsize} bytes", f"{field.name} has {length} bytes")
             if wanted:
                 run = np.empty(length // dtype.itemsize, dtype)
-                self._into(memoryview(run).cast("B") if run.size else memoryview(b""))
+                self._into(run.data.cast("B") if run.size else memoryview(b""))
                 into.add(field.name, run)
             else:
                 self._over(length)
@@ -204,7 +204,7 @@ class _Reader:
     def _into(self, buffer: memoryview) -> None:
         done = 0
         while done < len(buffer):
-            got = self.file.readinto(buffer[done:])  # type: ignore[attr-defined]
+            got = self.file.readinto(buffer[done:])
             if not got:
                 raise _Broken("the file has all its bytes", f"it ends at byte {self.place + done}")
             done += got
@@ -272,7 +272,7 @@ def _chunks(message: Message) -> tuple[list[Buffer], int]:
 def _packed(field: Field, value: Any) -> Buffer:
     if field.kind in _DTYPES:
         numbers: NDArray[Any] = np.ascontiguousarray(value, _DTYPES[field.kind])
-        return memoryview(numbers.ravel()).cast("B")
+        return numbers.ravel().data.cast("B")
     return b"".join(_varint_bytes(int(one)) for one in value)
 
 
