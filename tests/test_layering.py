@@ -36,7 +36,8 @@ ORDER = (
     "cli",
 )
 STRANGERS = ("train", "measure", "predict")  # tied together by road alone
-FREE_OF_TORCH = ("base", "labels", "geometry", "data/formats")
+READERS = ("schema", "message", "prototxt", "wire", "blobs", "hdf5", "upgrade", "rules")  # of Caffe's files
+FREE_OF_TORCH = ("base", "labels", "geometry", "data/formats", *(f"caffe/{name}.py" for name in READERS))
 TORCH = ("torch", "torchvision", "timm")
 
 
@@ -88,7 +89,9 @@ def module_name(path: Path) -> str:
 
 
 def modules(*folders: str) -> list[Path]:
-    return sorted(path for folder in folders or (".",) for path in (PACKAGE / folder).rglob("*.py"))
+    """The modules of folders; a file stands for itself."""
+    places = [PACKAGE / folder for folder in folders or (".",)]
+    return sorted(path for place in places for path in ([place] if place.suffix else place.rglob("*.py")))
 
 
 @pytest.mark.parametrize("path", modules(), ids=module_name)
@@ -142,7 +145,13 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("statement", ["import fullconv", "import fullconv.cli", "import fullconv.data.formats"])
+LIGHT = (
+    *("fullconv", "fullconv.cli", "fullconv.data.formats", "fullconv.caffe"),
+    *(f"fullconv.caffe.{name}" for name in READERS),
+)
+
+
+@pytest.mark.parametrize("statement", [f"import {module}" for module in LIGHT])
 def test_importing_loads_nothing_heavy(statement: str) -> None:
     assert loaded_by(statement) == set()
 

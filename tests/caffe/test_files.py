@@ -1,20 +1,25 @@
-"""Text and binary files: every oddity is read, and whatever is broken or hostile ends in one clear error."""
+"""Text, binary and HDF5 files: every oddity is read, and whatever is broken or hostile ends in one clear error."""
 
 from __future__ import annotations
 
+import random
 import struct
+import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fullconv.base.errors import CaffeError, FullconvError, WeightsError
+from fullconv.base.errors import CaffeError, FullconvError, Unwritable, UsageError, WeightsError
+from fullconv.caffe.graph import Graph
 from fullconv.caffe.message import Message
 from fullconv.caffe.prototxt import parse_prototxt, read_prototxt
-from fullconv.caffe.weights import read_weights
+from fullconv.caffe.weights import read_weights, write_weights
 from fullconv.caffe.wire import parse_binary, read_binary, write_binary
 
 NET = 'name: "n" layer { name: "c" type: "Convolution" convolution_param { num_output: 2 pad: 1 kernel_size: 3 } }'
@@ -220,3 +225,103 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert found.layer[0].blobs[0].data.tolist() == list(range(600))
     assert found.layer[0].convolution_param == net.layer[0].convolution_param
     assert found.name == "n"
+
+
+# ---- HDF5 -----------------------------------------------------------------------------------------------------------
+
+SMALL = """input: "data" input_dim: [1, 1, 4, 4] layer { name: "c" type: "Convolution" bottom: "data" top: "c"
+    convolution_param { num_output: 2 kernel_size: 3 } }"""
+FED = """layer { name: "in" type: "HDF5Data" top: "data" top: "label"
+    hdf5_data_param { source: "list.txt" batch_size: 3 } }"""
+
+
+def test_without_h5py_hdf5_is_refused_with_what_to_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    (tmp_path / "w.h5").write_bytes(b"\x89HDF\r\n\x1a\n and more")
+    with pytest.raises(UsageError) as refused:
+        read_weights(tmp_path / "w.h5")
+    assert "h5py" in refused.value.must
+    assert f"{tmp_path / 'w.h5'} is HDF5" in refused.value.found
+    assert refused.value.try_ == "pip install 'fullconv[hdf5]'"
+    with pytest.raises(UsageError, match=r"fullconv\[hdf5\]"):
+        write_weights(Graph(parse_prototxt(SMALL)), tmp_path / "other.h5")
+    assert not (tmp_path / "other.h5").exists()
+
+
+def test_hdf5_with_bytes_changed_is_read_or_refused(tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    path = tmp_path / "w.h5"
+    write_weights(Graph(parse_prototxt(SMALL)), path)
+    whole, drawn, refusals = path.read_bytes(), random.Random(0), 0
+    for _ in range(300):
+        broken = bytearray(whole[: drawn.choice([len(whole), drawn.randrange(8, len(whole))])])
+        for _ in range(5):
+            broken[drawn.randrange(8, len(broken))] = drawn.randrange(256)
+        path.write_bytes(broken)
+        try:
+            read_weights(path)
+        except FullconvError:
+            refusals += 1
+    assert refusals > 50
+
+
+@pytest.mark.parametrize(
+    ("fill", "said"),
+    [
+        (lambda file: file.create_group("weights"), "'data'"),
+        (lambda file: file.create_dataset("data", data=[1.0]), "as Caffe writes it"),
+        (lambda file: file.create_dataset("data/c", data=[1.0]), "as Caffe writes it"),
+        (lambda file: file.create_group("data/c/0/1"), "as Caffe writes it"),
+        (lambda file: file.create_dataset("data/c/weight", data=[1.0]), "as Caffe writes it"),
+        (lambda file: file.create_dataset("data/c/0", data="text"), "blob 0 has none"),
+        (lambda file: file.create_dataset("data/c/0", (1 << 40,), "f4", chunks=(64,)), "bytes in 0"),
+    ],
+    ids=["no data", "data is none", "layer is none", "blob is a group", "no number", "text", "bomb"],
+)
+def test_hdf5_of_another_form_is_refused(fill: Callable[[Any], object], said: str, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "w.h5", "w") as file:
+        fill(file)
+    with pytest.raises(WeightsError) as refused:
+        read_weights(tmp_path / "w.h5")
+    assert said in str(refused.value)
+
+
+def test_hdf5_is_written_whole_and_where_it_can_be(tmp_path: Path) -> None:
+    pytest.importorskip("h5py")
+    net = Graph(parse_prototxt(SMALL))
+    write_weights(net, tmp_path / "new/folder/w.h5")
+    assert [name for name, _ in read_weights(tmp_path / "new/folder/w.h5")] == ["c"]
+    assert [path.name for path in (tmp_path / "new/folder").iterdir()] == ["w.h5"]
+    (tmp_path / "file").touch()
+    with pytest.raises(Unwritable):
+        write_weights(net, tmp_path / "file/w.h5")
+
+
+def fed(folder: Path, *sizes: tuple[int, ...]) -> Graph:
+    """A net of HDF5 files whose data have these sizes: 0, 1, 2, ... in the order of the files."""
+    h5py = pytest.importorskip("h5py")
+    begin = 0
+    for number, size in enumerate(sizes):
+        values = np.arange(begin, begin + np.prod(size, dtype=int), dtype=np.float64).reshape(size)
+        begin += values.size
+        with h5py.File(folder / f"{number}.h5", "w") as file:
+            file["data"], file["label"] = values, values.astype(np.int64)
+    (folder / "list.txt").write_text("".join(f"{number}.h5\n" for number in range(len(sizes))))
+    return Graph(parse_prototxt(FED), folder=folder)
+
+
+def test_items_of_hdf5_files_come_in_turn_and_from_the_beginning_again(tmp_path: Path) -> None:
+    net = fed(tmp_path, (4, 1), (1, 1))
+    found = []
+    for _ in range(3):
+        net.forward()
+        assert net.cells["data"].data.equal(net.cells["label"].data)
+        found += net.cells["data"].data.ravel().tolist()
+    assert found == [0, 1, 2, 3, 4, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("sizes", [[(4, 1), (4, 2)], [()], [(0, 1)]], ids=["two shapes", "one number", "no items"])
+def test_hdf5_files_that_do_not_fit_are_refused(sizes: list[tuple[int, ...]], tmp_path: Path) -> None:
+    with pytest.raises(CaffeError, match="mend the files"):
+        fed(tmp_path, *sizes)

@@ -18,7 +18,7 @@ from torch import Tensor
 from fullconv.base.errors import CaffeError, WeightsError
 from fullconv.caffe.blobs import blob_of, proto_of
 from fullconv.caffe.graph import Graph, ParameterCell
-from fullconv.caffe.hdf5 import is_hdf5, opened_hdf5
+from fullconv.caffe.hdf5 import is_hdf5, numbers_of, opened_hdf5, written_hdf5
 from fullconv.caffe.message import Message
 from fullconv.caffe.prototxt import read_prototxt
 from fullconv.caffe.rules import State
@@ -299,7 +299,7 @@ class Solver:
         write_weights(self.net, weights, diffs=self.param.snapshot_diff)
         flat = [history for kind in self.histories for history in kind]
         if hdf5:
-            with opened_hdf5(state, "w") as file:
+            with written_hdf5(state) as file:
                 file["iter"], file["current_step"] = np.int32(self.iter), np.int32(self.current_step)
                 file["learned_net"] = str(weights)
                 for place, history in enumerate(flat):
@@ -323,10 +323,11 @@ class Solver:
         if not path.exists():
             raise CaffeError("a solver state can be read", f"{path}: no such file", "check the path")
         if is_hdf5(path):
-            with opened_hdf5(path, "r") as file:
+            with opened_hdf5(path) as file:
                 told = [int(np.asarray(file[name]).ravel()[0]) for name in ("iter", "current_step")]
                 learned = np.asarray(file["learned_net"]).ravel()[0]
-                flat = [np.asarray(file["history"][key], np.float32) for key in sorted(file["history"], key=int)]
+                kept = file["history"]
+                flat = [numbers_of(kept[key], of=f"history {key} of {path}") for key in sorted(kept, key=int)]
             learned = learned.decode() if isinstance(learned, bytes) else str(learned)
         else:
             message = read_binary(path, "SolverState")

@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from fullconv.caffe.fillers import filled
-from fullconv.caffe.hdf5 import opened_hdf5
+from fullconv.caffe.hdf5 import numbers_of, opened_hdf5
 from fullconv.caffe.layer import Layer, Parameter, Shape
 from fullconv.caffe.message import Message
 
@@ -70,17 +69,21 @@ class HDF5Data(Layer):
         parts: list[list[Tensor]] = [[] for _ in self.param.top]
         for line in listing.read_text().split():
             here = Path(line) if Path(line).exists() else listing.parent / line
-            with opened_hdf5(here, "r") as file:
+            with opened_hdf5(here) as file:
                 for part, name in zip(parts, self.param.top, strict=True):
                     if name not in file:
                         self.fail(
                             f"each file has a data set '{name}'", f"{here} has {', '.join(file)}", "rename the top"
                         )
-                    part.append(torch.from_numpy(np.asarray(file[name], np.float32)))
+                    part.append(torch.from_numpy(numbers_of(file[name], of=f"'{name}' of {here}")))
         if not parts[0]:
             self.fail("the source lists HDF5 files", f"{listing} lists none", "write a path a line")
+        for part, name in zip(parts, self.param.top, strict=True):
+            shapes = [list(one.shape) for one in part]
+            if any(not shape or shape[1:] != shapes[0][1:] for shape in shapes):
+                self.fail(f"items of '{name}' have one shape in all files", f"data sets of {shapes}", "mend the files")
         items = [torch.cat(part) for part in parts]
-        if len({len(one) for one in items}) > 1:
+        if len({len(one) for one in items}) > 1 or not len(items[0]):
             self.fail("its data sets have as many items", f"{[len(one) for one in items]}", "mend the files")
         return items
 

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from fullconv.base.errors import CaffeError, WeightsError
 from fullconv.caffe.blobs import Blob, blob_of, proto_of
 from fullconv.caffe.graph import Graph, Node, ParameterCell
-from fullconv.caffe.hdf5 import is_hdf5, opened_hdf5
+from fullconv.caffe.hdf5 import is_hdf5, numbers_of, opened_hdf5, written_hdf5
 from fullconv.caffe.message import Message
 from fullconv.caffe.upgrade import upgraded
 from fullconv.caffe.wire import read_binary, write_binary
@@ -26,7 +25,7 @@ def read_weights(path: Path) -> list[tuple[str, list[Blob]]]:
 
     Args:
         path: a .caffemodel of any age, or HDF5 as Caffe writes it.
-    Raises: CaffeError, WeightsError that names the layer.
+    Raises: CaffeError, WeightsError that names the layer; UsageError if HDF5 cannot be read here.
     """
     try:
         hdf5 = is_hdf5(path)
@@ -46,12 +45,14 @@ def _blobs(layer: Message, path: Path) -> list[Blob]:
 
 
 def _read_hdf5(path: Path) -> list[tuple[str, list[Blob]]]:
-    with opened_hdf5(path, "r") as file:
+    with opened_hdf5(path) as file:
         if "data" not in file:
-            raise WeightsError("HDF5 weights have a group 'data'", f"{path} has {', '.join(file) or 'none'}", _AGAIN)
+            there = ", ".join(map(str, file)) or "none"
+            raise WeightsError("HDF5 weights have a group 'data'", f"{path} has {there}", _AGAIN)
         found = []
         for name, group in file["data"].items():
-            blobs = [Blob(np.asarray(group[key], np.float32)) for key in sorted(group, key=int)]
+            of = f"layer '{name}' of {path.name}"
+            blobs = [Blob(numbers_of(group[key], of=f"{of}, blob {key}")) for key in sorted(group, key=int)]
             if blobs:
                 found.append((name, blobs))
         return found
@@ -114,7 +115,10 @@ def as_message(graph: Graph, *, diffs: bool = False) -> Message:
 
 
 def write_weights(graph: Graph, path: Path, *, diffs: bool = False) -> None:
-    """Write a .caffemodel, or HDF5 where the name ends in .h5; whole or not at all. Raises: CaffeError, DiskFull."""
+    """Write a .caffemodel, or HDF5 where the name ends in .h5; whole or not at all.
+
+    Raises: DiskFull, Unwritable; for HDF5 CaffeError for a layer whose name has a '/', UsageError if h5py is not there.
+    """
     if path.suffix == ".h5":
         _write_hdf5(graph, path, diffs=diffs)
     else:
@@ -125,9 +129,8 @@ def _write_hdf5(graph: Graph, path: Path, *, diffs: bool) -> None:
     bad = [node.name for node in graph.nodes if "/" in node.name]
     if bad:
         raise CaffeError("layer names in HDF5 have no '/'", f"'{bad[0]}'", "save a .caffemodel instead")
-    beside = path.with_name(f".{path.name}.part")
     written: set[int] = set()
-    with opened_hdf5(beside, "w") as file:
+    with written_hdf5(path) as file:
         for node in graph.nodes:
             groups = [file.require_group(f"{kind}/{node.name}") for kind in ("data", *(["diff"] if diffs else []))]
             for place, (cell, shape) in enumerate(zip(node.blobs, node.shapes, strict=True)):
@@ -135,4 +138,3 @@ def _write_hdf5(graph: Graph, path: Path, *, diffs: bool) -> None:
                     for group, values in zip(groups, (cell.data, cell.diff), strict=False):
                         group.create_dataset(str(place), data=values.reshape(shape).numpy())
                 written.add(id(cell))
-    beside.replace(path)
