@@ -16,6 +16,8 @@ from fullconv.base.errors import CaffeError
 from fullconv.caffe.engine import Engine
 from fullconv.caffe.graph import Graph
 from fullconv.caffe.prototxt import parse_prototxt, read_prototxt
+from fullconv.caffe.regions import small_size
+from fullconv.caffe.steps import steps_of
 from fullconv.caffe.weights import copy_weights
 
 NAMES = sorted(path.name.removesuffix(".a.npz") for path in (GOLDEN / "nets").glob("*.a.npz"))
@@ -26,6 +28,14 @@ def built(golden: Path, name: str) -> Graph:
     graph = Graph(read_prototxt(golden / f"nets/{name}.prototxt"), of=name)
     copy_weights(graph, golden / f"nets/{name}.caffemodel")
     return graph
+
+
+def by_layers(graph: Graph, photo: torch.Tensor) -> dict[str, np.ndarray]:
+    """All blobs of a pass, layer by layer."""
+    graph.cells[graph.inputs[0]].data = photo
+    graph.reshape()
+    graph.forward()
+    return {name: cell.data.numpy().copy() for name, cell in graph.cells.items()}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,17 +53,95 @@ def test_outputs_are_caffes_the_first_time_and_after(golden: Path, name: str) ->
 def test_what_the_photo_does_not_reach_is_not_computed_again(golden: Path, name: str) -> None:
     graph = built(golden, name)
     engine = Engine(graph)
-    for size in ((130, 97), (333, 471)):
+    before: dict[str, tuple[torch.Tensor, torch.Tensor]] = {}
+    for shape in ((1, 3, 130, 97), (1, 3, 333, 471), (2, 3, 333, 471)):
         for seed in (0, 1):
-            photo = 50 * torch.randn(1, 3, *size, generator=torch.Generator().manual_seed(seed))
-            graph.cells[graph.inputs[0]].data = photo
-            graph.reshape()
-            graph.forward()
-            for blob, found in engine.run([photo]).items():
-                must_be_close(found.numpy(), graph.cells[blob].data.numpy(), 1e-5, blob)
-    (sized,) = [one for shapes, one in engine._sizes.items() if shapes == ((1, 3, 333, 471),)]
-    assert sum(region is not None for region in sized.regions.values()) > 5
-    assert max(sized.blanks[engine.inputs[0]].shape[2:]) < 100, "a small blank photo is enough"
+            photo = 50 * torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+            outputs = engine.run([photo])
+            for blob, found in outputs.items():
+                must_be_close(found.numpy(), by_layers(graph, photo)[blob], 1e-5, blob)
+            for found, copy in before.values():
+                assert torch.equal(found, copy), "a later photo is not written into an earlier one's scores"
+            before = {blob: (found, found.clone()) for blob, found in outputs.items()}
+    regions = engine._sizes[(1, 3, 333, 471),].regions
+    assert sum(region is not None for region in regions.values()) > 5
+
+
+def test_a_small_blank_photo_is_enough(golden: Path) -> None:
+    steps, _, _ = steps_of(built(golden, "fcn8s_vgg"))
+    windows = [step.window for step in steps if step.slides and step.window is not None]
+    assert max(small_size((3330, 4710), windows[:13])) < 500
+
+
+def test_bfloat16_is_near_and_only_where_it_is_asked_for(golden: Path) -> None:
+    graph = built(golden, "fcn8s_vgg")
+    for step in Engine(graph, torch.bfloat16).steps:
+        few = step.node.name.startswith(("score", "up"))
+        assert not step.blobs or (step.blobs[0].dtype == torch.float32) >= few
+    wide = Graph(parse_prototxt(CHAIN.format(outputs=64)))
+    photo = torch.randn(1, 2, 40, 40, generator=torch.Generator().manual_seed(0))
+    exact = by_layers(wide, photo)["scores"]
+    (found,) = Engine(wide, torch.bfloat16).run([photo]).values()
+    off = np.abs(found.numpy() - exact).max() / np.abs(exact).max()
+    assert found.dtype == torch.float32
+    assert 1e-4 < off < 2e-2
+
+
+CHAIN = """
+input: "data" input_dim: [1, 2, 40, 40]
+layer {{ name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param {{ num_output: {outputs} kernel_size: 3
+  pad: 20 weight_filler {{ type: "msra" }} }} }}
+layer {{ name: "r" type: "ReLU" bottom: "a" top: "a" }}
+layer {{ name: "s" type: "Convolution" bottom: "a" top: "scores" convolution_param {{ num_output: 3 kernel_size: 1
+  weight_filler {{ type: "msra" }} }} }}
+"""
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    kind=st.sampled_from(["bilinear", "groups", "other"]),
+    kernel=st.tuples(st.integers(1, 7), st.integers(1, 7)),
+    stride=st.tuples(st.integers(1, 5), st.integers(1, 5)),
+    pad=st.integers(0, 3),
+    size=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    offset=st.one_of(st.none(), st.tuples(st.integers(0, 6), st.integers(0, 6))),
+)
+def test_deconvolutions_whole_and_cropped(
+    kind: str,
+    kernel: tuple[int, int],
+    stride: tuple[int, int],
+    pad: int,
+    size: tuple[int, int],
+    offset: tuple[int, int] | None,
+) -> None:
+    sides = f"kernel_h: {kernel[0]} kernel_w: {kernel[1]} stride_h: {stride[0]} stride_w: {stride[1]}"
+    own = f"num_output: 3 {sides} pad: {pad}"
+    filler = 'weight_filler { type: "gaussian" } bias_filler { type: "gaussian" }'
+    text = f"""input: "small" input_dim: [2, 3, {size[0]}, {size[1]}] input: "like" input_dim: [2, 3, 3, 4]
+    layer {{ name: "up" type: "Deconvolution" bottom: "small" top: "up" convolution_param {{ {own} {filler}
+      group: {3 if kind == "groups" else 1} }} }}"""
+    if offset is not None:
+        text += f"""layer {{ name: "crop" type: "Crop" bottom: "up" bottom: "like" top: "crop"
+          crop_param {{ axis: 2 offset: {offset[0]} offset: {offset[1]} }} }}"""
+    try:
+        graph = Graph(parse_prototxt(text))
+    except CaffeError:
+        assume(False)  # the crop is larger than its map
+    if kind == "bilinear":
+        rows, columns = (1 - np.abs(np.arange(k) / k - 0.4) for k in kernel)
+        weight = graph.parameters["up"][0].data
+        weight[:] = torch.eye(3)[:, :, None, None] * torch.from_numpy(np.outer(rows, columns))
+        weight[2, 2] *= -3  # each channel its own
+    photos = [torch.randn(graph.cells[name].shape) for name in graph.inputs]
+    for name, photo in zip(graph.inputs, photos, strict=True):
+        graph.cells[name].data = photo
+    graph.forward()
+    engine = Engine(graph)
+    for blob, found in engine.run(photos).items():
+        must_be_close(found.numpy(), graph.cells[blob].data.numpy(), 1e-5, blob)
+    separable = kind == "bilinear" or min(kernel) == 1
+    step = next(step for step in engine.steps if step.node.name == "up")
+    assert (step.factors is not None) == (kind != "other" and separable)
 
 
 window = st.tuples(st.integers(1, 5), st.integers(1, 3), st.integers(0, 30))
@@ -73,7 +161,8 @@ def test_any_chain_of_windows(layers: list[tuple[str, tuple[int, int, int]]], ro
             text += f'layer {{ {ends} type: "ReLU" }} '
         elif kind == "pool":
             stride, pad = min(stride, kernel), min(pad, kernel - 1)
-            text += f'layer {{ {ends} type: "Pooling" pooling_param {{ kernel_size: {kernel} stride: {stride} pad: {pad} }} }} '
+            own = f"kernel_size: {kernel} stride: {stride} pad: {pad}"
+            text += f'layer {{ {ends} type: "Pooling" pooling_param {{ {own} }} }} '
         else:
             own = f"num_output: 2 kernel_size: {kernel} stride: {stride} pad: {pad}"
             filler = 'weight_filler { type: "gaussian" } bias_filler { type: "gaussian" }'
@@ -103,17 +192,9 @@ def photo_of(net: caffe.Net, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).normal(0, 50, net.blobs["data"].shape).astype(np.float32)
 
 
-def by_layers(net: caffe.Net, photo: np.ndarray) -> dict[str, np.ndarray]:
-    """All blobs of a pass, layer by layer."""
-    graph = net.graph
-    graph.cells["data"].data = torch.from_numpy(photo)
-    graph.forward()
-    return {name: cell.data.numpy().copy() for name, cell in graph.cells.items()}
-
-
 def test_inner_blobs_are_those_of_the_last_pass(net: caffe.Net) -> None:
     first, second = (photo_of(net, seed) for seed in (0, 1))
-    wanted = by_layers(net, first)
+    wanted = by_layers(net.graph, torch.from_numpy(first))
     net.forward(data=first)
     net.blobs["data"].data[...] = second
     for name in ("conv1_1", "pool3", "score_fr"):
@@ -124,7 +205,7 @@ def test_inner_blobs_are_those_of_the_last_pass(net: caffe.Net) -> None:
 def test_an_array_of_an_inner_blob_that_is_held_is_kept_up_to_date(net: caffe.Net) -> None:
     held = net.blobs["pool3"].data
     photo = photo_of(net, 3)
-    wanted = by_layers(net, photo)["pool3"]
+    wanted = by_layers(net.graph, torch.from_numpy(photo))["pool3"]
     held[...] = 0
     net.forward(data=photo)
     must_be_close(held, wanted, 1e-5, "pool3")
@@ -141,7 +222,7 @@ def test_weights_written_into_count(net: caffe.Net, when: str) -> None:
     else:
         net.params["conv3_1"][0].data[...] *= 2
     found = net.forward(data=photo)["score"].copy()
-    must_be_close(found, by_layers(net, photo)["score"], 1e-5, "score")
+    must_be_close(found, by_layers(net.graph, torch.from_numpy(photo))["score"], 1e-5, "score")
 
 
 def test_weights_copied_in_count(net: caffe.Net, golden: Path) -> None:

@@ -1,8 +1,8 @@
 """Forward passes by the engine, where nobody can tell. Road: caffe, between the engine and pycaffe's face.
 
-The engine computes a net's outputs alone, from weights that it keeps in its own order. Other blobs are computed when they
-are asked for; arrays of weights that were handed out are looked at before each pass, and if they changed the engine is
-made anew.
+The engine computes a net's outputs alone, from weights with BatchNorm and Scale in them. Other blobs are computed when
+they are asked for. Arrays of weights that were handed out are looked at before each pass; if they changed, the engine
+is made anew.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Quick:
                 cell.later = self._catch_up
 
     def _look(self) -> None:
-        """Forget the engine if a parameter's array was written into; arrays that nobody holds are not looked at again."""
+        """Forget the engine if a parameter's array was written into; what nobody holds is not looked at again."""
         for key, (cell, arrays, mark) in list(self._handed.items()):
             if self.engine is not None and _mark(cell) != mark:
                 self.engine = None
@@ -99,4 +99,4 @@ class Quick:
 
 def _mark(cell: Cell) -> int:
     """A number that changes with the numbers of a blob."""
-    return zlib.crc32(memoryview(cell.data.numpy()).cast("B")) if cell.data.numel() else 0
+    return zlib.crc32(cell.data.numpy().data) if cell.data.numel() else 0

@@ -1,0 +1,277 @@
+"""What a net's outputs take: its layers, with those drawn together that can be one. Road: caffe, graph to engine.
+
+ReLU, BatchNorm and Scale stand in the convolution before them; Dropout and Split are nothing; a Deconvolution computes
+what the Crop behind it keeps, and where its kernels are separable, as bilinear ones are, it is two products.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fullconv.caffe.graph import Graph, Node
+from fullconv.caffe.layer import Shape
+from fullconv.caffe.normalising import BatchNorm, InnerProduct
+from fullconv.caffe.pointwise import Dropout, ReLU, Scale
+from fullconv.caffe.shaping import Split
+from fullconv.caffe.spatial import Convolution, Crop, Deconvolution, Pooling, Window
+
+_FEW = 32  # outputs of a convolution that gains nothing from fewer bits
+_MAP = (1, 1, 1, 1)
+_SEPARABLE = 1e-6  # of a kernel's largest number, that a product of a column and a row may be off
+
+
+@dataclass(eq=False)
+class Step:
+    """One layer to run, with those that were drawn into it.
+
+    Args:
+        inputs, outputs: numbers of values.
+        blobs: parameters in the shapes and the type that it computes in.
+        window: of a convolution, deconvolution or maximum pooling over rows and columns.
+        relu: whether negative results become 0.
+        factors: of a deconvolution's kernels, where they are separable and each channel is by itself.
+        crop: what is kept of a deconvolution; `like` is the value whose size the crop has.
+    """
+
+    node: Node
+    inputs: list[int]
+    outputs: list[int]
+    blobs: list[Tensor]
+    window: Window | None = None
+    relu: bool = False
+    factors: tuple[Tensor, Tensor] | None = None
+    crop: Crop | None = None
+    like: int = -1
+
+    @property
+    def slides(self) -> bool:
+        """Whether it is a convolution or a pooling: what it computes of a region is known from part of its input."""
+        return self.window is not None and not isinstance(self.node.layer, Deconvolution)
+
+    @property
+    def narrow(self) -> bool:
+        """Whether it may compute with fewer bits than float32: where most of the work is, and no score is made."""
+        layer = self.node.layer
+        if isinstance(layer, InnerProduct) or (isinstance(layer, Convolution) and self.window is not None):
+            return self.blobs[0].shape[0] >= _FEW and not isinstance(layer, Deconvolution)
+        return isinstance(layer, ReLU) or (isinstance(layer, Pooling) and self.window is not None)
+
+    def shapes(self, of: dict[int, Shape]) -> list[Shape]:
+        """Of its outputs. Raises: CaffeError if the inputs do not fit."""
+        made = self.node.layer.shapes([of[value] for value in self.inputs])
+        return made if self.crop is None else self.crop.shapes([made[0], of[self.like]])
+
+
+def steps_of(graph: Graph) -> tuple[list[Step], list[int], dict[str, int]]:
+    """Steps to a graph's outputs; the numbers of its inputs, and of its outputs by name."""
+    steps: list[Step] = []
+    inputs: list[int] = []
+    at: dict[int, int] = {}  # cell -> its value as of now
+    made_by: dict[int, Step] = {}
+    number = 0
+    nodes = _needed(graph)
+    readers: dict[int, int] = {}
+    for node in nodes:
+        for cell in node.bottoms:
+            readers[id(cell)] = readers.get(id(cell), 0) + 1
+    for node in nodes:
+        if node.layer.is_input:
+            for cell in node.tops:
+                at[id(cell)] = number
+                inputs.append(number)
+                number += 1
+            continue
+        given = [at[id(cell)] for cell in node.bottoms]
+        before = made_by.get(given[0]) if given else None
+        alone = bool(given) and (node.tops[0] is node.bottoms[0] or readers[id(node.bottoms[0])] == 1)
+        if isinstance(node.layer, Dropout | Split) and node.layer.phase == "TEST":
+            at |= {id(cell): given[0] for cell in node.tops}
+            continue
+        if before is not None and alone and _drawn_in(before, node, given):
+            at[id(node.tops[0])] = given[0]
+            continue
+        outputs = list(range(number, number + len(node.tops)))
+        number += len(outputs)
+        blobs = [cell.data.reshape(shape) for cell, shape in zip(node.blobs, node.shapes, strict=True)]
+        step = Step(node, given, outputs, blobs, _window(node))
+        if isinstance(node.layer, Deconvolution) and step.window is not None and max(step.window.dilation) == 1:
+            step.factors = _separated(blobs[0], node.layer.param.convolution_param.group)
+        steps.append(step)
+        for cell, value in zip(node.tops, outputs, strict=True):
+            at[id(cell)], made_by[value] = value, step
+    return steps, inputs, {name: at[id(graph.cells[name])] for name in graph.outputs}
+
+
+def _needed(graph: Graph) -> list[Node]:
+    """The layers that outputs depend on."""
+    needed = {id(graph.cells[name]) for name in graph.outputs}
+    for node in reversed(graph.nodes):
+        if any(id(cell) in needed for cell in node.tops):
+            needed.update(id(cell) for cell in node.bottoms)
+    return [node for node in graph.nodes if any(id(cell) in needed for cell in node.tops)]
+
+
+def _window(node: Node) -> Window | None:
+    if isinstance(node.layer, Convolution):
+        own = len(node.bottoms) == 1 and len(node.shapes[0]) == 4 and node.layer.param.convolution_param.axis == 1
+        return node.layer.window(2) if own else None
+    if isinstance(node.layer, Pooling):
+        param = node.layer.param.pooling_param
+        plain = param.pool == "MAX" and not param.global_pooling and len(node.tops) == 1
+        return node.layer.window(node.bottoms[0].shape) if plain else None
+    return None
+
+
+def _drawn_in(before: Step, node: Node, given: list[int]) -> bool:
+    """Draw a layer into the one before it, if it can be."""
+    if before.window is None or not isinstance(before.node.layer, Convolution) or before.relu:
+        return False
+    if isinstance(before.node.layer, Deconvolution):
+        crop = node.layer if isinstance(node.layer, Crop) else None
+        if (
+            crop is None
+            or before.crop
+            or given[1] > before.outputs[0]
+            or crop.axis(crop.param.crop_param.axis, _MAP) < 2
+        ):
+            return False
+        before.crop, before.like = crop, given[1]
+        return True
+    if isinstance(node.layer, ReLU) and node.layer.param.relu_param.negative_slope == 0:
+        before.relu = True
+        return True
+    weight, *bias = before.blobs
+    channels = weight.shape[0]
+    if isinstance(node.layer, BatchNorm) and node.layer.phase == "TEST":
+        param = node.layer.param.batch_norm_param
+        if param.has("use_global_stats") and not param.use_global_stats:
+            return False
+        means, variances, factor = (cell.data for cell in node.blobs)
+        scale = 0.0 if float(factor) == 0 else 1 / float(factor)
+        by = 1 / torch.sqrt(variances * scale + param.eps)
+        plus = -means * scale * by
+    elif isinstance(node.layer, Scale) and len(node.bottoms) == 1 and node.shapes[0] == (channels,):
+        by = node.blobs[0].data
+        plus = node.blobs[1].data if len(node.blobs) > 1 else torch.zeros(channels)
+    else:
+        return False
+    before.blobs = [weight * by.reshape(-1, 1, 1, 1), bias[0] * by + plus if bias else plus]
+    return True
+
+
+# ---- computing ------------------------------------------------------------------------------------------------------
+
+
+def slid(step: Step, x: Tensor, pad: tuple[int, ...] | None = None) -> Tensor:
+    """What a step that slides gives.
+
+    Args:
+        x: (N, C, H, W).
+        pad: rows and columns; None: its own.
+    """
+    assert step.window is not None
+    if isinstance(step.node.layer, Convolution):
+        return _convolved(step, x, step.window.pad if pad is None else pad)
+    if pad is None:
+        (made,) = step.node.layer.run([x], [])
+        return made
+    return F.max_pool2d(x, step.window.kernel, step.window.stride)
+
+
+def _convolved(step: Step, x: Tensor, pad: tuple[int, ...]) -> Tensor:
+    assert step.window is not None
+    weight, bias = step.blobs[0], step.blobs[1] if len(step.blobs) > 1 else None
+    group, window = step.node.layer.param.convolution_param.group, step.window
+    over = [e - n - 2 * p for n, p, e in zip(x.shape[2:], pad, window.extent, strict=True)]
+    if max(over) > 0:  # the kernel hangs over the edge
+        ends: list[int] = [one for p, o in zip(pad[::-1], over[::-1], strict=True) for one in (p, p + max(o, 0))]
+        x, pad = F.pad(x, ends), (0, 0)
+    rows, columns = (
+        (n + 2 * p - e) // s + 1 for n, p, e, s in zip(x.shape[2:], pad, window.extent, window.stride, strict=True)
+    )
+    places = x.shape[0] * rows * columns
+    if group == 1 and places < weight.shape[0]:  # windows side by side take less room than weights in another order
+        seen = F.unfold(x, window.kernel, window.dilation, pad, window.stride).mT.reshape(places, -1)
+        found = F.linear(seen, weight.flatten(1), bias).reshape(x.shape[0], rows, columns, -1).permute(0, 3, 1, 2)
+        return torch.relu_(found) if step.relu else found
+    act: Any = "relu" if step.relu else "none"
+    x = x.contiguous(memory_format=torch.channels_last)
+    made: Tensor = torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, pad, window.stride, window.dilation, group, act, [], ""
+    )
+    return made
+
+
+def upsampled(step: Step, x: Tensor, like: tuple[int, ...]) -> Tensor:
+    """What a deconvolution gives, of which only what its crop keeps is computed.
+
+    Args:
+        x: (N, C, H, W).
+        like: the shape of the crop; where there is none, of the whole.
+    """
+    assert step.window is not None
+    window, (weight, *bias) = step.window, step.blobs
+    size = step.node.layer.shapes([tuple(x.shape)])[0]
+    cuts = [(0, many) for many in size[2:]]
+    if step.crop is not None:
+        for axis, first, many in step.crop.cuts(size, like):
+            cuts[axis - 2] = first, many
+    spans = []
+    for axis, ((first, many), extent, stride, pad) in enumerate(
+        zip(cuts, window.extent, window.stride, window.pad, strict=True)
+    ):
+        first += pad
+        if extent >= stride:  # rows and columns of the input that are seen
+            low = max(0, -(-(first - extent + 1) // stride))
+            x = x.narrow(2 + axis, low, min(x.shape[2 + axis], (first + many - 1) // stride + 1) - low)
+            first -= low * stride
+        spans.append(slice(first, first + many))
+    rows, columns = spans
+    if step.factors is not None:
+        down, across = step.factors
+        x = _spread(x.mT, down, window.stride[0])[..., rows].mT
+        made = _spread(x, across, window.stride[1])[..., columns]
+        return made + bias[0][:, None, None] if bias else made
+    group = step.node.layer.param.convolution_param.group
+    made = F.conv_transpose2d(x, weight, bias[0] if bias else None, window.stride, 0, 0, group, window.dilation)
+    return made[:, :, rows, columns]
+
+
+def _separated(weight: Tensor, group: int) -> tuple[Tensor, Tensor] | None:
+    """A column and a row for each channel, (C, kh) and (C, kw), whose product is the kernel from it to itself; None if
+    there is another kernel, or one that is no such product."""
+    channels = weight.shape[0]
+    if weight.shape[1] * group != channels or group not in (1, channels):
+        return None
+    kernels = weight[:, 0]
+    if group == 1:
+        kernels = weight[range(channels), range(channels)]
+        if weight.count_nonzero() > kernels.count_nonzero():
+            return None
+    largest = kernels.abs().flatten(1).argmax(1)
+    at, row, column = range(channels), largest // weight.shape[3], largest % weight.shape[3]
+    down, across = kernels[at, :, column], kernels[at, row]
+    across = across / kernels[at, row, column].where(kernels[at, row, column] != 0, 1)[:, None]
+    off = (down[:, :, None] * across[:, None] - kernels).abs().amax()
+    return (down, across) if off <= _SEPARABLE * kernels.abs().amax() else None
+
+
+def _spread(x: Tensor, factor: Tensor, stride: int) -> Tensor:
+    """A deconvolution along the last axis, each channel by itself.
+
+    Args:
+        x: (N, C, H, W).
+        factor: (C, k).
+    """
+    channels, size = factor.shape
+    taps = -(-size // stride)
+    phases = F.pad(factor, (0, taps * stride - size)).reshape(channels, 1, taps, stride)
+    made = x.new_zeros(*x.shape[:3], x.shape[3] + taps - 1, stride)
+    for tap in range(taps):
+        made[..., tap : tap + x.shape[3], :].addcmul_(x[..., None], phases[:, :, tap, None])
+    return made.flatten(3)
