@@ -152,3 +152,18 @@ def test_a_transformer_prepares_as_the_classification_example_does() -> None:
     assert transformer.preprocess("data", np.ones((40, 60, 3))).shape == (3, 20, 30)
     with pytest.raises(FullconvError, match="channels"):
         transformer.set_mean("data", np.zeros(4))
+
+
+def test_bf16_is_asked_for(files: tuple[str, str]) -> None:
+    found = {}
+    for precision in ("fp32", "bf16"):
+        net = caffe.Net(*files, caffe.TEST, precision=precision)
+        net.blobs["data"].data[...] = np.random.default_rng(0).normal(0, 60, net.blobs["data"].shape)
+        found[precision] = net.forward()["score"].copy()
+    off = np.abs(found["bf16"] - found["fp32"]).max() / np.abs(found["fp32"]).max()
+    assert found["bf16"].dtype == np.float32
+    assert 0 < off < 0.05
+    with pytest.raises(UsageError, match="fp32 or bf16"):
+        caffe.Net(*files, caffe.TEST, precision="int4")
+    with pytest.raises(UsageError, match="do not train"):
+        caffe.Net(*files, caffe.TRAIN, precision="bf16")

@@ -192,37 +192,34 @@ class Engine:
 
     def _frame(self, sized: Sized) -> None:
         """Make the frames, from a small blank photo where the photo's own values have none beside them."""
-        parts = [step for step in self.steps if sized.regions[step.outputs[0]] is not None]
+        parts = {place: step for place, step in enumerate(self.steps) if sized.regions[step.outputs[0]] is not None}
         if not parts:
             return
+        others = [value for place, step in enumerate(self.steps) if place not in parts for value in step.inputs]
+        read_whole = {*others, *self.outputs.values()}
+        last = {step.inputs[0]: place for place, step in parts.items()}
         (photo,) = self.inputs
         _, channels, *size = sized.shapes[photo]
-        small = small_size(size, [step.window for step in parts if step.window is not None])
+        small = small_size(size, [step.window for step in parts.values() if step.window is not None])
         blanks = {photo: torch.zeros(1, channels, *small)}
-        read_whole = set(self.outputs.values())
-        for place, step in enumerate(self.steps):
-            if step not in parts:
-                read_whole |= set(step.inputs)
-                continue
-            blank = blanks[step.inputs[0]]
-            wanted = sized.regions[step.outputs[0]]
+        for place, step in parts.items():
+            blank, wanted = blanks[step.inputs[0]], sized.regions[step.outputs[0]]
             if step.slides and step.window is not None and wanted is not None:
                 lies = inward(wanted, step.window)
                 if lies != sized.regions[step.inputs[0]]:
                     outside = torch.finfo(self._type(step)).min if isinstance(step.node.layer, Pooling) else 0.0
-                    sized.inputs[place] = self._framed(step.inputs[0], blank, lies, outside, self._type(step), sized)
-            (blanks[step.outputs[0]],) = self._computed(step, [blank], sized.shapes)
-        for value in read_whole:
-            region, shape = sized.regions.get(value), sized.shapes[value]
-            if region is not None and region != whole(shape[2:]):
-                blank = blanks[value]
-                sized.wholes[value] = self._framed(value, blank, whole(shape[2:]), 0.0, blank.dtype, sized)
+                    sized.inputs[place] = self._framed(step.inputs[0], blank.to(self._type(step)), lies, outside, sized)
+            (made,) = self._computed(step, [blank], sized.shapes)
+            if step.outputs[0] in read_whole:
+                everything = whole(sized.shapes[step.outputs[0]][2:])
+                sized.wholes[step.outputs[0]] = self._framed(step.outputs[0], made, everything, 0.0, sized)
+            blanks[step.outputs[0]] = made
+            if last[step.inputs[0]] == place:
+                del blanks[step.inputs[0]]
 
-    def _framed(
-        self, value: int, blank: Tensor, lies: Region, outside: float, dtype: torch.dtype, sized: Sized
-    ) -> Frame:
+    def _framed(self, value: int, blank: Tensor, lies: Region, outside: float, sized: Sized) -> Frame:
         number, channels, *size = sized.shapes[value]
-        data = torch.full((number, channels, *(last - first for first, last in lies)), outside, dtype=dtype)
+        data = torch.full((number, channels, *(last - first for first, last in lies)), outside, dtype=blank.dtype)
         data = data.to(memory_format=torch.channels_last)
         everything = whole(size)
         (rows, columns), (to_rows, to_columns) = overlap(everything, lies)

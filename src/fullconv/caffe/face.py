@@ -29,6 +29,7 @@ from fullconv.caffe.solver import Solver
 from fullconv.caffe.weights import copy_weights, write_weights
 
 TRAIN, TEST = 0, 1
+_PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _PHASES = ("TRAIN", "TEST")
 Floats = NDArray[np.float32]
 PathLike = str | Path
@@ -103,7 +104,9 @@ class Net:
         weights: .caffemodel or HDF5.
         phase: `TRAIN` or `TEST`.
         level, stages: what the prototxt's include and exclude rules ask for.
-    Raises: CaffeError, WeightsError.
+        precision: "fp32", or "bf16": convolutions with many outputs then compute in bfloat16, which is faster on
+            processors that have instructions for it, and rounds to 8 bits. Not of pycaffe.
+    Raises: CaffeError, WeightsError; UsageError for another precision, or bf16 for a net that trains.
     """
 
     def __init__(
@@ -114,6 +117,7 @@ class Net:
         weights: PathLike | None = None,
         level: int = 0,
         stages: Sequence[str] | None = None,
+        precision: str = "fp32",
     ) -> None:
         for one in args:
             if isinstance(one, str | Path):
@@ -122,9 +126,11 @@ class Net:
                 phase = one
         if phase not in (TRAIN, TEST):
             raise UsageError("a net has a phase", f"{phase}", "caffe.Net(prototxt, weights, caffe.TEST)")
+        if precision not in _PRECISIONS:
+            raise UsageError("the precision is fp32 or bf16", f"{precision!r}", 'precision="bf16"')
         path = Path(model)
         state = State(_PHASES[phase], level, frozenset(stages or ()))
-        self._take(Graph(read_prototxt(path), state, of=str(path), folder=path.parent))
+        self._take(Graph(read_prototxt(path), state, of=str(path), folder=path.parent), precision)
         if weights is not None:
             self.copy_from(weights)
 
@@ -135,9 +141,15 @@ class Net:
         net._take(graph)
         return net
 
-    def _take(self, graph: Graph) -> None:
-        self.graph = graph
-        self._quick = Quick(graph) if Quick.fits(graph) else None
+    def _take(self, graph: Graph, precision: str = "fp32") -> None:
+        self.graph, self._precision = graph, precision
+        self._quick = Quick(graph, _PRECISIONS[precision]) if Quick.fits(graph) else None
+        if self._quick is None and precision != "fp32":
+            raise UsageError(
+                "bf16 is for nets that do not train",
+                f"{graph.of} has gradients",
+                "give its deploy.prototxt, caffe.TEST",
+            )
         handed = self._quick.hand_out if self._quick else None
         self.blobs = OrderedDict((name, Blob(cell, handed)) for name, cell in graph.cells.items())
         self.params = OrderedDict(
@@ -283,7 +295,7 @@ class Net:
     def share_with(self, other: Net) -> None:
         """Use the other's parameters in the layers of the same names."""
         self.graph.share(other.graph)
-        self._take(self.graph)
+        self._take(self.graph, self._precision)
 
     def save(self, path: PathLike) -> None:
         """Write a .caffemodel, or HDF5 where the name ends in .h5."""
