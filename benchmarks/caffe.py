@@ -1,10 +1,11 @@
 """Caffe files beside OpenCV's importer, which still reads them: the same scores, seconds, and memory.
 
-python benchmarks/caffe.py FOLDER [CASE ...]      needs opencv-python-headless < 5; weights are made in FOLDER, and kept
+python benchmarks/caffe.py FOLDER [CASE ...]      weights are made in FOLDER, and kept
 
-The FCN authors' voc-fcn8s at full width with random weights (540 MB), a photo of 500x375, two threads. Each way runs in a
-process of its own for its memory, and in turns with the others in one process for its seconds. Writes
-benchmarks/results/caffe.json.
+Needs opencv-python-headless < 5, onnxruntime, and a quiet machine. The FCN authors' voc-fcn8s at full width with random
+weights (540 MB), two threads. Each way runs in a process of its own for its memory and its first pass, and in turns with
+the others in one process for its seconds. `trained` trains the same layout, a quarter as wide, on camvid by the Caffe
+solver (half an hour; it goes on where it was stopped). Writes benchmarks/results/caffe.json.
 """
 
 from __future__ import annotations
@@ -12,7 +13,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,19 +20,39 @@ from typing import Any
 import numpy as np
 import rows
 import torch
+from caffe_ways import THREADS, WAYS, photo_of
 from road import DATA
 
+from fullconv.base.images import read_photo
 from fullconv.caffe.engine import Engine
 from fullconv.caffe.graph import Graph
+from fullconv.caffe.message import Message
+from fullconv.caffe.onnx_file import write_onnx
 from fullconv.caffe.prototxt import read_prototxt
-from fullconv.caffe.weights import copy_weights, read_weights, write_weights
+from fullconv.caffe.solver import Solver
+from fullconv.caffe.weights import copy_weights, write_weights
+from fullconv.data.read import read_samples
+from fullconv.nets.caffe_network import CAFFE_PHOTO
 
 PROTOTXT = DATA / "caffe-models/fcn-prototxt/voc-fcn8s/deploy.prototxt"
-SIZE = (500, 375)
+SIZE, OTHER_SIZE = (500, 375), (334, 500)
+NARROW = 4  # times narrower than the authors' net is the one that is trained
+ITERATIONS = 4000
+CLASSES = 11
+
+
+def off(found: np.ndarray, true: np.ndarray) -> float:
+    """The largest difference, as a share of the largest number."""
+    return float(f"{np.abs(found - true).max() / np.abs(true).max():.2g}")
+
+
+# ---- full width -----------------------------------------------------------------------------------------------------
 
 
 def made(folder: Path) -> Path:
-    """A .caffemodel of random weights that keep the scores' size from layer to layer; deconvolutions bilinear."""
+    """A .caffemodel of random weights that keep the scores' size from layer to layer; deconvolutions are bilinear, as
+    the authors' are. The ONNX file of the same net lies beside it.
+    """
     path = folder / "voc-fcn8s.caffemodel"
     if not path.exists():
         graph = Graph(read_prototxt(PROTOTXT))
@@ -42,92 +62,216 @@ def made(folder: Path) -> Path:
                 cell.data = 0.1 * torch.randn(cell.shape, generator=draw)
                 if len(cell.shape) == 4:
                     cell.data *= 10 * (2 / np.prod(cell.shape[1:])) ** 0.5
+            if node.layer.param.type == "Deconvolution":
+                side = node.blobs[0].shape[2]
+                ramp = 1 - (torch.arange(side) - (side - 1) / 2).abs() / (side // 2)
+                node.blobs[0].data = torch.eye(21)[:, :, None, None] * ramp[:, None] * ramp
+        write_onnx(graph, path.with_suffix(".onnx"))
         write_weights(graph, path)
     return path
 
 
-def photo() -> np.ndarray:
-    return np.random.default_rng(0).normal(0, 60, (1, 3, *SIZE)).astype(np.float32)
-
-
-def ours(weights: Path, dtype: torch.dtype = torch.float32) -> Any:
+def in_double(photo: np.ndarray, weights: Path) -> np.ndarray:
+    """The scores, layer by layer in float64."""
     graph = Graph(read_prototxt(PROTOTXT))
     copy_weights(graph, weights)
-    engine = Engine(graph, dtype)
-    given = torch.from_numpy(photo())
-    return lambda: engine.run([given])["score"].numpy()
+    for cell in graph.learnable:
+        cell.data = cell.data.double()
+    graph.cells["data"].data = torch.from_numpy(photo).double()
+    graph.reshape()
+    graph.forward()
+    found: np.ndarray = graph.cells["score"].data.numpy()
+    return found
 
 
-def opencvs(weights: Path) -> Any:
-    import cv2
-
-    cv2.setNumThreads(2)
-    net = cv2.dnn.readNetFromCaffe(str(PROTOTXT), str(weights))
-    given = photo()
-
-    def run() -> np.ndarray:
-        net.setInput(given)
-        found: np.ndarray = net.forward()
-        return found
-
-    return run
-
-
-WAYS = {"fullconv": ours, "fullconv bf16": partial(ours, dtype=torch.bfloat16), "OpenCV": opencvs}
-ALONE = """
-import json, resource, sys, time
-sys.path.insert(0, sys.argv[3])
-import caffe
-from pathlib import Path
-began = time.perf_counter(); run = caffe.WAYS[sys.argv[1]](Path(sys.argv[2])); read = time.perf_counter() - began
-began = time.perf_counter(); run(); first = time.perf_counter() - began
-print(json.dumps({"read": read, "first": first, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6}))
-"""
+def alone(way: str, weights: Path) -> dict[str, float]:
+    script = Path(__file__).with_name("caffe_ways.py")
+    sizes = map(str, (*SIZE, *OTHER_SIZE))
+    ran = subprocess.run(
+        [sys.executable, str(script), way, str(PROTOTXT), str(weights), *sizes], capture_output=True, text=True, check=True
+    )
+    found: dict[str, float] = json.loads(ran.stdout)
+    return found
 
 
 def fcn8s(folder: Path) -> dict[str, Any]:
     weights = made(folder)
-    alone = {
-        way: json.loads(
-            subprocess.run(
-                [sys.executable, "-c", ALONE, way, str(weights), str(Path(__file__).parent)], capture_output=True, text=True, check=True
-            ).stdout
-        )
-        for way in WAYS
-    }
-    runs = {way: make(weights) for way, make in WAYS.items()}
-    scores = {way: run() for way, run in runs.items()}
-    graph = Graph(read_prototxt(PROTOTXT))
-    copy_weights(graph, weights)
-    graph.cells["data"].data = torch.from_numpy(photo())
-    graph.forward()
-    true = graph.cells["score"].data.numpy()
-    seconds = dict(zip(runs, map(rows.summary, rows.in_turns(*runs.values())), strict=True))
+    apart = {way: alone(way, weights) for way in WAYS}
+    photo = photo_of(SIZE)
+    true = in_double(photo, weights)
+    runs = {way: partial(make(PROTOTXT, weights), photo) for way, make in WAYS.items()}
+    offs = {way: off(run(), true) for way, run in runs.items()}
+    seconds = dict(zip(runs, rows.in_turns(*runs.values(), rounds=9), strict=True))
     return {
-        "threads": torch.get_num_threads(),
+        "threads": THREADS,
         "bytes": weights.stat().st_size,
-        "ways": {
-            way: {
-                "seconds": seconds[way],
-                "first_seconds": round(alone[way]["first"], 3),
-                "read_seconds": round(alone[way]["read"], 3),
-                "peak_gb": round(alone[way]["peak_gb"], 3),
-                "off": float(np.abs(scores[way] - true).max() / np.abs(true).max()),
-            }
-            for way in WAYS
-        },
+        "ways": {way: {"seconds": rows.summary(seconds[way]), "off": offs[way]} | apart[way] for way in WAYS},
+        "of_opencv": {way: ratio(seconds[way], seconds["OpenCV"]) for way in WAYS},
     }
 
 
-def reading(folder: Path) -> dict[str, Any]:
-    """The file's arrays alone: seconds, and memory beside its size."""
-    weights = made(folder)
-    began = time.perf_counter()
-    read = read_weights(weights)
-    return {"seconds": round(time.perf_counter() - began, 3), "layers": len(read), "bytes": weights.stat().st_size}
+def ratio(one: list[float], other: list[float]) -> float:
+    """The median of a way's seconds as a share of another's in the same turn."""
+    return round(float(np.median(np.array(one) / np.array(other))), 3)
+
+
+# ---- real files -----------------------------------------------------------------------------------------------------
+
+# Net, weights, and what its input is of a photo: channels as they come or one of grey, size, mean, scale.
+REAL = {
+    "MTCNN det1": ("mtcnn/det1", 3, (120, 160), 127.5, 1 / 128),
+    "MTCNN det2": ("mtcnn/det2", 3, (24, 24), 127.5, 1 / 128),
+    "MTCNN det3": ("mtcnn/det3", 3, (48, 48), 127.5, 1 / 128),
+    "LeNet": ("lenet/lenet", 1, (28, 28), 0.0, 1 / 256),
+    "WeChat sr": ("wechat-qr/sr", 1, (90, 120), 0.0, 1 / 255),
+}
+
+
+def real_files(folder: Path) -> dict[str, Any]:
+    """Trained nets on real photos: the largest difference from OpenCV; and from a file that we wrote, read by OpenCV."""
+    from PIL import Image
+
+    photos = [Image.fromarray(read_photo(path)) for path in sorted((DATA / "article").glob("*.jpg"))]
+    photos += [Image.fromarray(read_photo(path)) for path in sorted((DATA / "camvid/val").glob("*.png"))[:10]]
+    nets = {}
+    for name, (stem, channels, (height, width), mean, scale) in REAL.items():
+        prototxt, weights = (DATA / f"caffe-models/{stem}.{kind}" for kind in ("prototxt", "caffemodel"))
+        graph = Graph(read_prototxt(prototxt))
+        copy_weights(graph, weights)
+        again = folder / f"{Path(stem).name}.caffemodel"
+        write_weights(graph, again)
+        worst = {"opencv": 0.0, "written": 0.0}
+        for photo in photos:
+            resized = photo.convert("RGB" if channels == 3 else "L").resize((width, height), Image.Resampling.BILINEAR)
+            given = ((np.asarray(resized, np.float32).reshape(height, width, channels) - mean) * scale).transpose(2, 0, 1)
+            ours, theirs, theirs_of_ours = outputs(prototxt, weights, again, np.ascontiguousarray(given[None]))
+            for blob in ours:
+                worst["opencv"] = max(worst["opencv"], off(ours[blob], theirs[blob]))
+                worst["written"] = max(worst["written"], float(np.abs(theirs_of_ours[blob] - theirs[blob]).max()))
+        nets[name] = worst
+    return {"photos": len(photos), "nets": nets}
+
+
+def outputs(prototxt: Path, weights: Path, again: Path, photo: np.ndarray) -> list[dict[str, np.ndarray]]:
+    """A net's outputs by us, by OpenCV, and by OpenCV from the weights that we wrote."""
+    import cv2
+
+    import fullconv.caffe as caffe
+
+    net = caffe.Net(prototxt, weights, caffe.TEST)
+    net.blobs["data"].reshape(*photo.shape)
+    found = [net.forward(data=photo)]
+    for file in (weights, again):
+        theirs = cv2.dnn.readNetFromCaffe(str(prototxt), str(file))
+        theirs.setInput(photo)
+        names = list(found[0])
+        found.append(dict(zip(names, theirs.forward(names), strict=True)))
+    return found
+
+
+# ---- a trained net --------------------------------------------------------------------------------------------------
+
+
+def narrowed(*, deploy: bool) -> Message:
+    """The authors' net with layers a quarter as wide and the classes of camvid; with a loss, where it is to be trained."""
+    net = read_prototxt(PROTOTXT)
+    for layer in net.layer:
+        if layer.type in ("Convolution", "Deconvolution"):
+            param = layer.convolution_param
+            scores = param.num_output == 21
+            param.num_output = CLASSES if scores else param.num_output // NARROW
+            param.weight_filler = Message("FillerParameter", type="msra")
+            if layer.type == "Deconvolution":
+                param.group, param.weight_filler.type = CLASSES, "bilinear"
+    if not deploy:
+        label = Message("LayerParameter", name="label", type="Input", top=["label"])
+        label.input_param = Message("InputParameter", shape=[Message("BlobShape", dim=[1, 1, 500, 500])])
+        loss = Message("LayerParameter", name="loss", type="SoftmaxWithLoss", bottom=["score", "label"], top=["loss"])
+        loss.loss_param = Message("LossParameter", ignore_label=255, normalize=True)
+        net.layer = [label, *net.layer, loss]
+    return net
+
+
+def photo_and_labels(sample: Any) -> tuple[np.ndarray, np.ndarray]:
+    """(1, 3, H, W) as Caffe's nets read it, and (H, W) with 255 for no class."""
+    photo, labels = sample.read()
+    return CAFFE_PHOTO.prepare(photo)[None].numpy(), np.where(labels < CLASSES, labels, 255)
+
+
+def training(folder: Path) -> Path:
+    """The weights after all iterations."""
+    last = folder / f"narrow_iter_{ITERATIONS}.caffemodel"
+    if last.exists():
+        return last
+    solver = Solver(
+        Message(
+            "SolverParameter",
+            type="Adam",
+            base_lr=3e-4,
+            momentum=0.9,
+            momentum2=0.999,
+            lr_policy="poly",
+            power=0.9,
+            max_iter=ITERATIONS,
+            snapshot=250,
+            snapshot_prefix=str(folder / "narrow"),
+            random_seed=0,
+            net_param=narrowed(deploy=False),
+        )
+    )
+    states = sorted(folder.glob("narrow_iter_*.solverstate"), key=lambda path: int(path.stem.split("_")[-1]))
+    if states:
+        solver.restore(states[-1])
+    samples = read_samples(DATA / "camvid").train
+    while solver.iter < ITERATIONS:
+        order = np.random.default_rng(solver.iter // len(samples)).permutation(len(samples))
+        photo, labels = photo_and_labels(samples[order[solver.iter % len(samples)]])
+        flip = slice(None, None, -1 if np.random.default_rng(solver.iter).random() < 0.5 else 1)
+        solver.net.cells["data"].data = torch.from_numpy(photo[..., flip].copy())
+        solver.net.cells["label"].data = torch.from_numpy(labels[None, None][..., flip].astype(np.float32))
+        solver.net.reshape()
+        loss = solver.step(1)
+        if solver.iter % 50 == 0:
+            print(solver.iter, round(loss, 3), flush=True)
+    return last
+
+
+def trained(folder: Path) -> dict[str, Any]:
+    """bfloat16 on a trained net of the authors' layout: the scores' error, and the share of pixels of one class."""
+    weights = training(folder)
+    graph = Graph(narrowed(deploy=True))
+    copy_weights(graph, weights)
+    engines = {"fp32": Engine(graph), "bf16": Engine(graph, torch.bfloat16)}
+    counts = {precision: np.zeros((CLASSES, CLASSES), np.int64) for precision in engines}
+    same, errors, pixels = 0, [], 0
+    for sample in read_samples(DATA / "camvid").val:
+        photo, labels = photo_and_labels(sample)
+        scores = {
+            precision: engine.run([torch.from_numpy(photo)])["score"][0].numpy() for precision, engine in engines.items()
+        }
+        classes = {precision: one.argmax(0) for precision, one in scores.items()}
+        same += int((classes["fp32"] == classes["bf16"]).sum())
+        pixels += labels.size
+        errors.append(np.abs(scores["bf16"] - scores["fp32"]).max() / np.abs(scores["fp32"]).max())
+        known = labels < CLASSES
+        for precision, found in classes.items():
+            pairs = labels[known].astype(np.int64) * CLASSES + found[known]
+            counts[precision] += np.bincount(pairs, minlength=CLASSES**2).reshape(CLASSES, CLASSES)
+    ious = {
+        precision: float((np.diag(one) / (one.sum(0) + one.sum(1) - np.diag(one))).mean())
+        for precision, one in counts.items()
+    }
+    return {
+        "iterations": ITERATIONS,
+        "photos": len(errors),
+        "same_class": round(same / pixels, 5),
+        "off": {"worst": round(float(max(errors)), 4), "median": round(float(np.median(errors)), 4)},
+        "mean_iou": {precision: round(one, 4) for precision, one in ious.items()},
+    }
 
 
 if __name__ == "__main__":
     given = Path(sys.argv[1])
     given.mkdir(parents=True, exist_ok=True)
-    rows.run("caffe", {"voc-fcn8s": partial(fcn8s, given), "reading": partial(reading, given)}, sys.argv[2:])
+    cases = {"voc-fcn8s": fcn8s, "real files": real_files, "trained": trained}
+    rows.run("caffe", {case: partial(work, given) for case, work in cases.items()}, sys.argv[2:])

@@ -1,6 +1,8 @@
 """A Caffe net by each way that can run it, for benchmarks/caffe.py.
 
-python benchmarks/caffe_ways.py WAY PROTOTXT WEIGHTS ROWS COLUMNS      one way alone: seconds to read and to run, memory
+python benchmarks/caffe_ways.py WAY PROTOTXT WEIGHTS ROWS COLUMNS ROWS COLUMNS
+
+One way alone, on photos of two sizes: seconds to read and to run, memory.
 
 Imports no more than the way itself, so that the memory is its own.
 """
@@ -85,14 +87,22 @@ def peak_gb() -> float:
     return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 3)
 
 
+def seconds_of(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return round(time.perf_counter() - began, 3)
+
+
 if __name__ == "__main__":
-    way, prototxt, weights, *size = sys.argv[1:]
-    began = time.perf_counter()
-    run = WAYS[way](Path(prototxt), Path(weights))
-    found = {"read_seconds": time.perf_counter() - began, "read_peak_gb": peak_gb()}
-    photo = photo_of((int(size[0]), int(size[1])))
-    began = time.perf_counter()
-    run(photo)
-    found |= {"first_seconds": time.perf_counter() - began}
-    run(photo)
-    print(json.dumps({name: round(value, 3) for name, value in found.items()} | {"peak_gb": peak_gb()}))
+    way, prototxt, weights, *sides = sys.argv[1:]
+    runs: list[Run] = []
+    found = {"read_seconds": seconds_of(lambda: runs.append(WAYS[way](Path(prototxt), Path(weights))))}
+    found["read_peak_gb"] = peak_gb()
+    photo, other = photo_of((int(sides[0]), int(sides[1]))), photo_of((int(sides[2]), int(sides[3])))
+    found["first_seconds"] = seconds_of(lambda: runs[0](photo))
+    runs[0](photo)
+    found["peak_gb"] = peak_gb()
+    found["new_size_seconds"] = seconds_of(lambda: runs[0](other))
+    found["other_size_seconds"] = seconds_of(lambda: runs[0](other))
+    found["both_sizes_peak_gb"] = peak_gb()
+    print(json.dumps(found))

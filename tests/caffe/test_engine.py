@@ -67,8 +67,17 @@ def test_what_the_photo_does_not_reach_is_not_computed_again(golden: Path, name:
     assert sum(region is not None for region in regions.values()) > 5
 
 
+def test_inner_blobs_may_be_asked_for(golden: Path) -> None:
+    graph = built(golden, "fcn8s_vgg")
+    photo = 50 * torch.randn(1, 3, 70, 90, generator=torch.Generator().manual_seed(0))
+    inner = ["pool3", "conv4_1", "upscore2", "fuse_pool4", "score"]
+    wanted = by_layers(graph, photo)
+    for blob, found in Engine(graph, outputs=inner).run([photo]).items():
+        must_be_close(found.numpy(), wanted[blob], 1e-5, blob)
+
+
 def test_a_small_blank_photo_is_enough(golden: Path) -> None:
-    steps, _, _ = steps_of(built(golden, "fcn8s_vgg"))
+    steps, _, _ = steps_of(built(golden, "fcn8s_vgg"), ["score"])
     windows = [step.window for step in steps if step.slides and step.window is not None]
     assert max(small_size((3330, 4710), windows[:13])) < 500
 

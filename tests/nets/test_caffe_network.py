@@ -16,7 +16,7 @@ from fullconv.caffe.graph import Graph
 from fullconv.caffe.prototxt import read_prototxt
 from fullconv.caffe.weights import copy_weights
 from fullconv.cli.caffe import command
-from fullconv.nets.caffe_network import network_of
+from fullconv.nets.caffe_network import CaffeNetwork, network_of
 
 OTHER_LAYERS = ("many_outputs", "v1_all")  # ArgMax, Exp
 TWO_INPUTS = ("legacy_bn_inputs", "siamese_shared", "two_stream_fusion")
@@ -91,6 +91,36 @@ def test_an_fcn_becomes_a_bundle_that_predicts_the_same(golden: Path, tmp_path: 
     found = bundle.predict(photo)
     must_be_close(found.scores, graph.cells["score"].data[0].numpy(), 2e-5, "scores")
     assert found.labels.shape == (47, 61)
+
+
+def test_gradients_reach_a_caffe_nets_blobs_and_changed_ones_count(golden: Path) -> None:
+    network = CaffeNetwork(built(golden, "fcn8s_vgg"), "score")
+    photo = 50 * torch.randn(1, 3, 80, 65, generator=torch.Generator().manual_seed(0))
+    scores = network(photo)
+    scores.square().mean().backward()
+    gradient = network.get_parameter("conv1_1_0").grad
+    assert gradient is not None
+    assert float(gradient.abs().max()) > 0
+    with torch.inference_mode():
+        must_be_close(network(photo).numpy(), scores.detach().numpy(), 1e-5, "score")
+    torch.optim.SGD(network.parameters(), lr=1e-3).step()
+    moved = network(photo).detach()
+    assert not torch.allclose(moved, scores)
+    with torch.inference_mode():
+        must_be_close(network(photo).numpy(), moved.numpy(), 1e-5, "score")
+
+
+def test_a_caffe_net_predicts_by_the_engine_in_fp32_and_bf16(golden: Path) -> None:
+    network = CaffeNetwork(built(golden, "fcn8s_vgg"), "score")
+    photo = 50 * torch.randn(1, 3, 80, 65, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        exact = network(photo)
+        assert network._engines[torch.float32].outputs.keys() == {"score"}
+        with torch.autocast("cpu", torch.bfloat16):
+            near = network(photo)
+        assert torch.equal(network(photo), exact)
+    assert near.dtype == torch.float32
+    assert 0 < float((near - exact).abs().max()) < 0.05 * float(exact.abs().max())
 
 
 def test_a_bundle_has_as_many_classes_as_there_are_scores(golden: Path, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         backbone={"name": "timm:test_resnet", "classes": 3},
     )
     with torch.no_grad():
-        net.network.scores["stride32"].bias[1] = 1  # a cat everywhere
+        net.network.scores["stride32"].bias[1] = 1.001  # a cat everywhere, and no number of 8 bits
     return save_bundle(net, tmp_path_factory.mktemp("bundle"))
 
 
@@ -79,6 +79,15 @@ def test_scores_are_written_when_asked_for(bundle: Path, photos: Path, tmp_path:
     assert exit_code("predict", bundle, photos / "one" / "grey.png", "--out", tmp_path / "out", "--scores") == 0
     assert (tmp_path / "out" / "grey_scores.npz").is_file()
     assert len(list((tmp_path / "out" / "grey_scores").iterdir())) == 3
+
+
+def test_the_precision_is_asked_for(bundle: Path, photos: Path, tmp_path: Path) -> None:
+    kept = {}
+    for precision in ("fp32", "bf16"):
+        words = ["--out", tmp_path / precision, "--scores", "--precision", precision]
+        assert exit_code("predict", bundle, photos / "one" / "grey.png", *words) == 0
+        kept[precision] = np.load(tmp_path / precision / "grey_scores.npz")["scores"]
+    assert not np.array_equal(kept["fp32"], kept["bf16"])
 
 
 def test_a_photo_on_its_side_is_segmented_upright(bundle: Path, tmp_path: Path) -> None:

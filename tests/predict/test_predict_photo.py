@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fullconv.base.errors import UnreadableImage
+from fullconv.base.errors import UnreadableImage, UsageError
 from fullconv.labels.space import LabelSpace
 from fullconv.nets.heads import fcn16s
 from fullconv.nets.segmentation import SegmentationNet
@@ -74,6 +74,15 @@ def test_transparency_is_laid_on_white(net: SegmentationNet) -> None:
 def test_another_array_is_refused_with_the_remedy(net: SegmentationNet, held: np.ndarray) -> None:
     with pytest.raises(UnreadableImage, match="uint8"):
         predict_photo(net, held)
+
+
+def test_bf16_is_near_fp32_and_only_where_it_is_asked_for(net: SegmentationNet) -> None:
+    exact, near = (predict_photo(net, photo(), precision=precision).scores for precision in ("fp32", "bf16"))
+    assert np.array_equal(exact, predict_photo(net, photo()).scores)
+    assert near.dtype == np.float32
+    assert 0 < np.abs(near - exact).max() < 0.05 * np.abs(exact).max()
+    with pytest.raises(UsageError, match="fp32, bf16"):
+        predict_photo(net, photo(), precision="fp8")
 
 
 def test_the_network_stays_in_its_modes_and_keeps_its_weights(net: SegmentationNet) -> None:

@@ -77,10 +77,11 @@ class Engine:
     Args:
         graph: with its weights; they are not to change.
         dtype: that convolutions with many outputs compute in: float32, or bfloat16 where that is asked for.
+        outputs: blobs; None takes the graph's outputs.
     """
 
-    def __init__(self, graph: Graph, dtype: torch.dtype = torch.float32) -> None:
-        self.steps, self.inputs, self.outputs = steps_of(graph)
+    def __init__(self, graph: Graph, dtype: torch.dtype = torch.float32, outputs: Sequence[str] | None = None) -> None:
+        self.steps, self.inputs, self.outputs = steps_of(graph, graph.outputs if outputs is None else outputs)
         self.dtype = dtype
         for step in self.steps:
             step.blobs = [blob.to(self._type(step)) for blob in step.blobs]
@@ -94,7 +95,7 @@ class Engine:
         """The outputs by name, float32, as their own.
 
         Args:
-            photos: one tensor an input, in the graph's order.
+            photos: float32, one tensor an input that is needed, in the graph's order.
         """
         shapes = tuple(tuple(one.shape) for one in photos)
         with torch.no_grad():

@@ -6,6 +6,7 @@ what the Crop behind it keeps, and where its kernels are separable, as bilinear 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,14 +68,15 @@ class Step:
         return made if self.crop is None else self.crop.shapes([made[0], of[self.like]])
 
 
-def steps_of(graph: Graph) -> tuple[list[Step], list[int], dict[str, int]]:
-    """Steps to a graph's outputs; the numbers of its inputs, and of its outputs by name."""
+def steps_of(graph: Graph, outputs: Sequence[str]) -> tuple[list[Step], list[int], dict[str, int]]:
+    """Steps to some of a graph's blobs; the numbers of the inputs that they need, and of the blobs by name."""
     steps: list[Step] = []
     inputs: list[int] = []
     at: dict[int, int] = {}  # cell -> its value as of now
     made_by: dict[int, Step] = {}
     number = 0
-    nodes = _needed(graph)
+    wanted = {id(graph.cells[name]) for name in outputs}
+    nodes = _needed(graph, wanted)
     readers: dict[int, int] = {}
     for node in nodes:
         for cell in node.bottoms:
@@ -88,28 +90,30 @@ def steps_of(graph: Graph) -> tuple[list[Step], list[int], dict[str, int]]:
             continue
         given = [at[id(cell)] for cell in node.bottoms]
         before = made_by.get(given[0]) if given else None
-        alone = bool(given) and (node.tops[0] is node.bottoms[0] or readers[id(node.bottoms[0])] == 1)
+        alone = bool(given) and (
+            node.tops[0] is node.bottoms[0] or (readers[id(node.bottoms[0])] == 1 and id(node.bottoms[0]) not in wanted)
+        )
         if isinstance(node.layer, Dropout | Split) and node.layer.phase == "TEST":
             at |= {id(cell): given[0] for cell in node.tops}
             continue
         if before is not None and alone and _drawn_in(before, node, given):
             at[id(node.tops[0])] = given[0]
             continue
-        outputs = list(range(number, number + len(node.tops)))
-        number += len(outputs)
+        made = list(range(number, number + len(node.tops)))
+        number += len(made)
         blobs = [cell.data.reshape(shape) for cell, shape in zip(node.blobs, node.shapes, strict=True)]
-        step = Step(node, given, outputs, blobs, _window(node))
+        step = Step(node, given, made, blobs, _window(node))
         if isinstance(node.layer, Deconvolution) and step.window is not None and max(step.window.dilation) == 1:
             step.factors = _separated(blobs[0], node.layer.param.convolution_param.group)
         steps.append(step)
-        for cell, value in zip(node.tops, outputs, strict=True):
+        for cell, value in zip(node.tops, made, strict=True):
             at[id(cell)], made_by[value] = value, step
-    return steps, inputs, {name: at[id(graph.cells[name])] for name in graph.outputs}
+    return steps, inputs, {name: at[id(graph.cells[name])] for name in outputs}
 
 
-def _needed(graph: Graph) -> list[Node]:
-    """The layers that outputs depend on."""
-    needed = {id(graph.cells[name]) for name in graph.outputs}
+def _needed(graph: Graph, wanted: set[int]) -> list[Node]:
+    """The layers that some cells depend on."""
+    needed = set(wanted)
     for node in reversed(graph.nodes):
         if any(id(cell) in needed for cell in node.tops):
             needed.update(id(cell) for cell in node.bottoms)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
+
+from fullconv.cli.models import precision_option
 
 if TYPE_CHECKING:
     from fullconv.data.samples import Sample, SampleSet
@@ -29,9 +31,17 @@ FOLDER = click.Path(path_type=Path)
 @click.option("--splits", metavar="FILE", type=FOLDER, help="Says which sample is in which split, as for `run`.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of the split that is drawn where none is given.")
 @click.option("--against", metavar="BUNDLE2", type=FOLDER, help="Compare with another bundle, paired by photo.")
+@precision_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
 def command(
-    bundle: Path, data: Path, split: str, splits: Path | None, seed: int, against: Path | None, as_json: bool
+    bundle: Path,
+    data: Path,
+    split: str,
+    splits: Path | None,
+    seed: int,
+    against: Path | None,
+    precision: str,
+    as_json: bool,
 ) -> None:
     """Measure BUNDLE on the samples in DATA.
 
@@ -49,10 +59,10 @@ def command(
     learned = _learned(first, read, samples)
     if learned:
         click.echo(f"{learned} of the {len(samples)} samples were trained on: the scores are too good", err=True)
-    scores = _scores(first, samples)
+    scores = _scores(first, samples, precision)
     document = scores.to_json() | {"trained_on": learned}
     if second is not None:
-        document["difference"] = compare(scores, _scores(second, samples)).to_json()
+        document["difference"] = compare(scores, _scores(second, samples, precision)).to_json()
     if as_json:
         click.echo(json.dumps(document, indent=2, ensure_ascii=False))
         return
@@ -62,14 +72,10 @@ def command(
         click.echo("\n" + difference_line(document["difference"], first=str(bundle), second=str(against)))
 
 
-def _scores(bundle: Bundle, samples: tuple[Sample, ...]) -> Scores:
+def _scores(bundle: Bundle, samples: tuple[Sample, ...], precision: str) -> Scores:
     from fullconv.measure.evaluate import evaluate_with
-    from fullconv.predict.photo import predict_photo
 
-    def segment(photo: Any) -> Any:
-        return predict_photo(bundle.net, photo).labels
-
-    return evaluate_with(segment, samples)
+    return evaluate_with(lambda photo: bundle.predict(photo, precision=precision).labels, samples)
 
 
 def _learned(bundle: Bundle, read: SampleSet, samples: tuple[Sample, ...]) -> int | None:

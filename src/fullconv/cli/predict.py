@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from fullconv.base.errors import DiskFull, FullconvError, Unwritable, UsageError
+from fullconv.cli.models import precision_option
 
 if TYPE_CHECKING:
     from fullconv.nets.bundle import Bundle
@@ -23,8 +24,9 @@ if TYPE_CHECKING:
     "--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for what is written."
 )
 @click.option("--scores", is_flag=True, help="Also write the scores (npz) and one picture of them a class.")
+@precision_option
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document, nothing else.")
-def command(bundle: Path, images: tuple[str, ...], out: Path, scores: bool, as_json: bool) -> int:
+def command(bundle: Path, images: tuple[str, ...], out: Path, scores: bool, precision: str, as_json: bool) -> int:
     """Segment photos with BUNDLE, each at its own size.
 
     IMAGE is a file, a folder (the photos in it) or a pattern in quotes ('day1/*.jpg', '**/*.png'). For street.jpg:
@@ -43,7 +45,7 @@ def command(bundle: Path, images: tuple[str, ...], out: Path, scores: bool, as_j
     failed: list[dict[str, Any]] = []
     for photo, name in progress(list(zip(photos, names, strict=True)), what="segmenting", total=len(photos)):
         try:
-            done.append(segment(segmenter, photo, out, name, scores=scores))
+            done.append(segment(segmenter, photo, out, name, scores=scores, precision=precision))
         except (DiskFull, Unwritable):
             raise
         except FullconvError as error:
@@ -109,7 +111,7 @@ def records_of(photos: Sequence[Path], work: Callable[[Path], dict[str, Any]]) -
         yield record
 
 
-def segment(segmenter: Bundle, photo: Path, out: Path, name: str, *, scores: bool) -> dict[str, Any]:
+def segment(segmenter: Bundle, photo: Path, out: Path, name: str, *, scores: bool, precision: str) -> dict[str, Any]:
     """Segment and write one photo. Returns: its record for --json."""
     import numpy as np
 
@@ -117,7 +119,7 @@ def segment(segmenter: Bundle, photo: Path, out: Path, name: str, *, scores: boo
     from fullconv.predict.outputs import write_prediction
 
     pixels = read_photo(photo)
-    prediction = segmenter.predict(pixels)
+    prediction = segmenter.predict(pixels, precision=precision)
     written = write_prediction(prediction, pixels, out, name, scores=scores)
     counts = np.bincount(prediction.labels.ravel(), minlength=segmenter.label_space.size)
     classes = {

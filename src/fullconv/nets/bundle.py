@@ -53,9 +53,9 @@ class Bundle:
     preparation: Preparation
     card: dict[str, Any]
 
-    def predict(self, image: Photo) -> Prediction:
-        """Segment one photo (a file, a Pillow image, an array) at its own size."""
-        return predict_photo(self.net, image)
+    def predict(self, image: Photo, *, precision: str = "fp32") -> Prediction:
+        """Segment one photo (a file, a Pillow image, an array) at its own size, in "fp32" or "bf16"."""
+        return predict_photo(self.net, image, precision=precision)
 
 
 def save_bundle(

@@ -18,13 +18,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from fullconv.base.errors import UnreadableImage
+from fullconv.base.errors import UnreadableImage, UsageError
 from fullconv.base.images import read_photo, rgb
 
 if TYPE_CHECKING:
     from fullconv.labels.space import LabelSpace
     from fullconv.nets.segmentation import SegmentationNet
 
+PRECISIONS = ("fp32", "bf16")
 Photo = str | Path | Image.Image | NDArray[Any]
 
 
@@ -42,16 +43,21 @@ class Prediction:
     label_space: LabelSpace
 
 
-def predict_photo(net: SegmentationNet, photo: Photo) -> Prediction:
+def predict_photo(net: SegmentationNet, photo: Photo, *, precision: str = "fp32") -> Prediction:
     """Segment one photo at its own size, in evaluation mode; the network is left in the mode it was in.
 
     Args:
         net: the segmenter.
         photo: a file, a Pillow image, or an (H, W), (H, W, 3) or (H, W, 4) array of uint8 or uint16.
-    Raises: UnreadableImage if the photo cannot be read.
+        precision: "fp32", or "bf16": layers with much work compute in bfloat16, which keeps 8 bits of a number.
+    Raises: UnreadableImage if the photo cannot be read; UsageError for another precision.
     """
-    prepared = net.preparation.prepare(pixels_of(photo))[None].to(_device(net))
-    with evaluating(net), torch.inference_mode():
+    if precision not in PRECISIONS:
+        raise UsageError(f"a precision is one of {', '.join(PRECISIONS)}", repr(precision), "precision='fp32'")
+    device = _device(net)
+    prepared = net.preparation.prepare(pixels_of(photo))[None].to(device)
+    narrow = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
+    with evaluating(net), torch.inference_mode(), narrow:
         scores = net(prepared)[0].float().cpu()
         labels = scores.max(0).indices  # argmax takes eight times as long
     return Prediction(labels.numpy().astype(net.label_space.dtype), scores.numpy(), net.label_space)
