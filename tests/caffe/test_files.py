@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fullconv.base.errors import CaffeError, FullconvError, Unwritable, UsageError, WeightsError
+from fullconv.caffe.blobs import read_mean
 from fullconv.caffe.graph import Graph
 from fullconv.caffe.message import Message
 from fullconv.caffe.prototxt import parse_prototxt, read_prototxt
@@ -225,6 +226,27 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert found.layer[0].blobs[0].data.tolist() == list(range(600))
     assert found.layer[0].convolution_param == net.layer[0].convolution_param
     assert found.name == "n"
+
+
+@pytest.mark.parametrize("name", ["mean", "mean_newshape"])
+def test_a_mean_of_either_age_is_caffes(golden: Path, name: str) -> None:
+    found = read_mean(golden / f"misc/{name}.binaryproto")
+    assert np.array_equal(found, np.load(golden / "misc/misc.npz")["mean"])
+
+
+def test_a_mean_has_channels_rows_and_columns(tmp_path: Path) -> None:
+    (tmp_path / "mean.binaryproto").write_bytes(blob(chunk(5, ONES), 3))
+    with pytest.raises(CaffeError, match="channels, rows and columns"):
+        read_mean(tmp_path / "mean.binaryproto")
+
+
+def test_a_datum_is_caffes(golden: Path) -> None:
+    found, pixels = read_binary(golden / "misc/datum.bin", "Datum"), np.load(golden / "misc/misc.npz")["datum"]
+    assert (found.channels, found.height, found.width) == pixels.shape
+    assert found.data == pixels.tobytes()
+    assert found.label == 17
+    assert not found.encoded
+    assert list(found.float_data) == []
 
 
 # ---- HDF5 -----------------------------------------------------------------------------------------------------------
