@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from tests.caffe.conftest import GOLDEN, listed, must_be_close
 
 from fullconv.caffe.graph import Graph
@@ -18,6 +20,7 @@ from fullconv.caffe.weights import copy_weights, write_weights
 NETS = sorted(path.stem for path in (GOLDEN / "nets").glob("*.prototxt"))
 SIZED = [(name, size) for name in NETS for size in "ab" if (GOLDEN / f"nets/{name}.{size}.npz").exists()]
 WEIGHTS = sorted(path.name for path in (GOLDEN / "nets").glob("*.caffemodel*"))
+SURGERY = json.loads((GOLDEN / "surgery/surgery_index.json").read_text()) if GOLDEN.is_dir() else {}
 HALVES = 1e-3  # kept as float16
 
 
@@ -114,3 +117,29 @@ def test_two_losses_add_up_and_go_back_through_what_they_share(golden: Path) -> 
         elif kind == "paramdiff":
             layer, place = rest.split(":")
             must_be_close(graph.parameters[layer][int(place)].diff.numpy(), kept[key], 2e-5, key)
+
+
+def scores(golden: Path, net: str, photos: NDArray[Any]) -> dict[str, NDArray[Any]]:
+    """The blobs of a net of the folder surgery, with its weights, on photos."""
+    graph = Graph(read_prototxt(golden / f"surgery/{net}.prototxt"), of=net)
+    copy_weights(graph, golden / f"surgery/{net}.caffemodel")
+    graph.cells["data"].data = torch.from_numpy(photos)
+    graph.reshape()
+    graph.forward()
+    return {name: cell.data.numpy() for name, cell in graph.cells.items()}
+
+
+@pytest.mark.parametrize("name", SURGERY)
+def test_a_classifier_and_its_convolutional_form_are_caffes(golden: Path, name: str) -> None:
+    kept = np.load(golden / f"surgery/{name}.npz")
+    size, stride, grid = (SURGERY[name][key] for key in ("window", "stride", "map"))
+    photo = kept["input:data"]
+    found = scores(golden, f"{name}_conv", photo)
+    must_be_close(found["fc8-conv"], kept["conv:fc8"], 1e-5, "the map")
+    must_be_close(found["prob"], kept["conv:prob"], 1e-5, "probabilities")
+    starts = [(stride * row, stride * column) for row in range(grid[2]) for column in range(grid[3])]
+    windows = np.concatenate([photo[:, :, y : y + size, x : x + size] for y, x in starts])
+    each = scores(golden, f"{name}_fc", windows)["fc8"]
+    must_be_close(each.T.reshape(grid[1:]), kept["windows:fc8"], 1e-5, "windows")
+    must_be_close(each[:1], kept["same_size:fc8"], 1e-5, "the first window")
+    must_be_close(scores(golden, f"{name}_conv", windows[:1])["fc8-conv"], kept["same_size:fc8-conv"], 1e-5, "its map")
