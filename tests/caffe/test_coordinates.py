@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.caffe.conftest import GOLDEN
 
+from caffe_pairs import LAYOUTS, Layout
 from fullconv.base.errors import GeometryError
 from fullconv.caffe.coordinates import crop_offset, stride_of
 from fullconv.caffe.graph import Graph
@@ -24,6 +27,9 @@ layer {{ name: "p" type: "Pooling" bottom: "c" top: "p" pooling_param {{ kernel_
 layer {{ name: "up" type: "Deconvolution" bottom: "p" top: "up"
     convolution_param {{ num_output: 2 kernel_size: {kernel} stride: 2 }} }}
 """
+
+CROPS: dict[str, dict[str, Any]] = json.loads((GOLDEN / "crop_offsets.json").read_text()) if GOLDEN.is_dir() else {}
+Step = tuple[str, int, int, int]  # of a convolution (C), pooling (P) or deconvolution (D): kernel, stride, pad
 
 
 def net(pad: int, kernel: int) -> Graph:
@@ -55,3 +61,73 @@ def test_what_cannot_be_cropped_is_refused() -> None:
         crop_offset(net(0, 4), "p", "data")
     with pytest.raises(GeometryError, match="come from one blob"):
         crop_offset(Graph(parse_prototxt('input: "a" input: "b" input_dim: [1,1,4,4,1,1,4,4]')), "a", "b")
+
+
+# ---- every layout that Caffe derived --------------------------------------------------------------------------------
+
+
+def vgg(pad: int, fc_pad: int, deep: int) -> list[Step]:
+    blocks = [step for convs in (2, 2, deep, deep, deep) for step in [*[("C", 3, 1, 1)] * convs, ("P", 2, 2, 0)]]
+    return [("C", 3, 1, pad), *blocks[1:], ("C", 7, 1, fc_pad)]
+
+
+def alexnet(pad: int) -> list[Step]:
+    pool, inner = ("P", 3, 2, 0), [("C", 3, 1, 1)] * 3
+    return [("C", 11, 4, pad), pool, ("C", 5, 1, 2), pool, *inner, pool, ("C", 6, 1, 0)]
+
+
+def googlenet(pad: int, last: list[Step]) -> list[Step]:
+    pool, inception = ("P", 3, 2, 0), ("C", 1, 1, 0)  # its branch of 1 x 1, as all branches have one map
+    stem = [("C", 7, 2, pad), pool, ("C", 3, 1, 1), pool]
+    return [*stem, *[inception] * 2, pool, *[inception] * 5, pool, *[inception] * 2, *last]
+
+
+def body(layout: Layout) -> list[Step]:
+    if layout.network in ("vgg16", "vgg19"):
+        return vgg(layout.pad, layout.fc_pad, 3 if layout.network == "vgg16" else 4)
+    if layout.network == "alexnet":
+        return alexnet(layout.pad)
+    return googlenet(layout.pad, [("P", 7, 1, 0)] if layout.network == "googlenet_pool5_ave7" else [])
+
+
+def graph_of(steps: list[Step]) -> Graph:
+    """A chain of layers; tops are called C1, P1, D1 and so on."""
+    text, bottom = 'input: "data" input_dim: [1, 3, 500, 500]', "data"
+    number = dict.fromkeys("CPD", 0)
+    for kind, kernel, stride, pad in steps:
+        number[kind] += 1
+        top = f"{kind}{number[kind]}"
+        window = f"kernel_size: {kernel} stride: {stride} pad: {pad}"
+        param = f"pooling_param {{ {window} }}" if kind == "P" else f"convolution_param {{ num_output: 1 {window} }}"
+        type_ = {"C": "Convolution", "P": "Pooling", "D": "Deconvolution"}[kind]
+        text += f' layer {{ name: "{top}" type: "{type_}" bottom: "{bottom}" top: "{top}" {param} }}'
+        bottom = top
+    return Graph(parse_prototxt(text))
+
+
+@pytest.mark.parametrize("name", sorted({*CROPS} - {"_how", "concat_has_no_rule"}))
+def test_every_crop_is_the_one_that_caffe_derives(name: str) -> None:
+    layout = LAYOUTS[name]
+    graph = graph_of([*body(layout), *[("D", kernel, stride, 0) for kernel, stride in layout.enlargements]])
+    ends = {
+        "score_pool4c": ("P4", "D1"),
+        "score_pool3c": ("P3", "D2"),
+        "score": (f"D{len(layout.enlargements)}", "data"),
+    }
+    for crop, record in CROPS[name].items():
+        if "refused" in record:
+            with pytest.raises(GeometryError) as refused:
+                crop_offset(graph, *ends[crop])
+            assert f"scale 1, shift {Fraction(record['shift'][0])}" in refused.value.found
+        else:
+            assert crop_offset(graph, *ends[crop]) == (record["offset"][0],) * 2, crop
+
+
+def test_where_caffe_has_no_rule_there_is_none() -> None:
+    text = """input: "data" input_dim: [1, 3, 40, 40]
+        layer { name: "a" type: "Pooling" bottom: "data" top: "a" pooling_param { kernel_size: 2 stride: 2 } }
+        layer { name: "b" type: "Concat" bottom: "a" bottom: "a" top: "b" }
+        layer { name: "c" type: "Deconvolution" bottom: "b" top: "c"
+            convolution_param { num_output: 1 kernel_size: 4 stride: 2 } }"""
+    with pytest.raises(GeometryError, match="come from one blob"):
+        crop_offset(Graph(parse_prototxt(text)), "c", "data")
