@@ -42,16 +42,13 @@ def write_onnx(
     Raises: UsageError if the package onnx is not there; CaffeError that names a layer ONNX has not; DiskFull.
     """
     try:
-        from onnx import checker, helper
+        from onnx import helper
     except ImportError:
         raise UsageError(
             "ONNX files are written with the package onnx", "it is not installed", "pip install 'fullconv[onnx]'"
         ) from None
     wanted = graph.outputs if outputs is None else list(outputs)
-    absent = [name for name in wanted if name not in graph.cells]
-    if absent or not wanted:
-        found = f"{graph.of} has no '{absent[0]}'" if absent else f"{graph.of} has none"
-        raise CaffeError("an output is a blob of the net", found, ", ".join(graph.outputs) or "a net with an output")
+    _check_outputs(graph, wanted)
     nodes, inputs = _needed(graph, wanted)
     _check_bytes(graph, nodes)
     model = helper.make_model(
@@ -73,12 +70,17 @@ def write_onnx(
         model.graph.input.append(helper.make_tensor_value_info(name, _FLOAT, _sizes(cell, grown, free)))
     for name in wanted:
         cell, own = graph.cells[name], f"{name}.out" if name in inputs else name
-        work.nodes.append(helper.make_node("Identity", [work.of(cell)], [own], name=own))
+        model.graph.node.append(helper.make_node("Identity", [work.of(cell)], [own], name=own))
         unnamed = [None] * len(cell.shape)
         model.graph.output.append(helper.make_tensor_value_info(own, _FLOAT, _sizes(cell, grown, unnamed)))
-    data = model.SerializeToString()
-    checker.check_model(data)
-    write_bytes(path, data)
+    write_bytes(path, model.SerializeToString())
+
+
+def _check_outputs(graph: Graph, wanted: Sequence[str]) -> None:
+    absent = [name for name in wanted if name not in graph.cells]
+    if absent or not wanted:
+        found = f"{graph.of} has no '{absent[0]}'" if absent else f"{graph.of} has none"
+        raise CaffeError("an output is a blob of the net", found, ", ".join(graph.outputs) or "a net with an output")
 
 
 def _needed(graph: Graph, outputs: Sequence[str]) -> tuple[list[Node], list[str]]:
@@ -151,10 +153,6 @@ class _Work:
     layer: str = ""
     made: int = 0
 
-    @property
-    def nodes(self) -> Any:
-        return self.proto.node
-
     def add(self, node: Node) -> None:
         """Add a layer. Raises: CaffeError if ONNX has it not."""
         kind, self.layer = str(node.layer.param.type), node.name
@@ -174,13 +172,14 @@ class _Work:
         from onnx import helper
 
         made = [self.named() for _ in range(outputs)]
-        self.nodes.append(helper.make_node(kind, inputs, made, name=made[0], **settings))
+        self.proto.node.append(helper.make_node(kind, inputs, made, name=made[0], **settings))
         return made
 
     def named(self) -> str:
         """A name that no other value has, and that tells the layer."""
         self.made += 1
-        return f"{self.layer}:{self.made}"
+        name = f"{self.layer}:{self.made}"
+        return name if name not in self.graph.cells else self.named()
 
     def constant(self, values: NDArray[Any]) -> str:
         from onnx import numpy_helper
@@ -291,7 +290,7 @@ def _crop(work: _Work, node: Node) -> list[str]:
     first, size = work.ints(*(offset for _, offset, _ in cuts)), work.op("Shape", like, start=axes[0])
     cut = work.op("Slice", x, first, work.op("Add", size, first), work.ints(*axes))
     # a Slice that reaches beyond its input is cut short without a word; the Reshape refuses it
-    return [_reshaped(work, cut, [*_sizes_of(work, x, 0, axes[0]), size])]
+    return [_reshaped(work, cut, [0] * axes[0], [size])]
 
 
 def _eltwise(work: _Work, node: Node) -> list[str]:
@@ -327,15 +326,12 @@ def _scale(work: _Work, node: Node) -> list[str]:
 def _laid(work: _Work, layer: Scale | Bias, cell: Cell, axes: int) -> str:
     """A bottom 1 with axes of 1 behind it, so that it is laid along its own axes of bottom 0."""
     own = len(cell.shape)
-    first = layer.own.axis % axes if own else 0
-    behind = range(own, axes - first)
+    behind = range(own, axes - layer.own.axis % axes)
     return work.op("Unsqueeze", work.of(cell), work.ints(*behind)) if behind else work.of(cell)
 
 
 def _power(work: _Work, node: Node) -> list[str]:
     param, x = node.layer.param.power_param, work.of(node.bottoms[0])
-    if param.power * param.scale == 0:
-        return [_scaled(work, x, 0, 1.0 if param.power == 0 else param.shift**param.power)]
     x = _scaled(work, x, param.scale, param.shift)
     return [x if param.power == 1 else work.op("Pow", x, work.scalar(param.power))]
 
@@ -387,10 +383,10 @@ def _dropout(work: _Work, node: Node) -> list[str]:
 
 
 def _inner_product(work: _Work, node: Node) -> list[str]:
-    param, shape = node.layer.param.inner_product_param, node.bottoms[0].shape
-    flat = _flat(work, work.of(node.bottoms[0]), shape, param.axis % len(shape))
+    param = node.layer.param.inner_product_param
     weight, *bias = _blobs(node)
-    top = work.op("MatMul", flat, work.constant(weight if param.transpose else weight.T))
+    columns = work.constant(weight if param.transpose else weight.T)
+    top = work.op("MatMul", _flat(work, node.bottoms[0], param.axis), columns)
     return [work.op("Add", top, work.constant(bias[0])) if bias else top]
 
 
@@ -439,39 +435,33 @@ def _mvn(work: _Work, node: Node) -> list[str]:
 # ---- shapes ---------------------------------------------------------------------------------------------------------
 
 
-def _sizes_of(work: _Work, x: str, first: int, last: int) -> list[str]:
-    """Sizes of axes `first` to before `last`, none or all in one value."""
-    return [work.op("Shape", x, start=first, end=last)] if first < last else []
+def _reshaped(work: _Work, x: str, first: Sequence[int], rest: Sequence[str] = ()) -> str:
+    """The same numbers, as large as `first` says (0: as before, -1: what is left), and behind that as `rest` does."""
+    sizes = work.ints(*first)
+    return work.op("Reshape", x, work.op("Concat", sizes, *rest, axis=0) if rest else sizes)
 
 
-def _reshaped(work: _Work, x: str, sizes: Sequence[str]) -> str:
-    return work.op("Reshape", x, sizes[0] if len(sizes) == 1 else work.op("Concat", *sizes, axis=0))
+def _sizes_from(work: _Work, x: str, axis: int, axes: int) -> list[str]:
+    """Sizes of the axes from one on, in one value; none if there are none."""
+    return [work.op("Shape", x, start=axis)] if axis < axes else []
 
 
-def _flat(work: _Work, x: str, shape: Shape, first: int, last: int = -1) -> str:
+def _flat(work: _Work, cell: Cell, first: int, last: int = -1) -> str:
     """The axes from `first` to `last`, both included, as one."""
-    axes = len(shape)
-    last %= axes
-    if first == last:
-        return x
-    if (first, last) == (1, axes - 1):
-        return work.op("Flatten", x, axis=1)
-    return _reshaped(work, x, [*_sizes_of(work, x, 0, first), work.ints(-1), *_sizes_of(work, x, last + 1, axes)])
+    x, axes = work.of(cell), len(cell.shape)
+    return _reshaped(work, x, [*[0] * (first % axes), -1], _sizes_from(work, x, last % axes + 1, axes))
 
 
 def _flatten(work: _Work, node: Node) -> list[str]:
-    param, shape = node.layer.param.flatten_param, node.bottoms[0].shape
-    return [_flat(work, work.of(node.bottoms[0]), shape, param.axis % len(shape), param.end_axis)]
+    param = node.layer.param.flatten_param
+    return [_flat(work, node.bottoms[0], param.axis, param.end_axis)]
 
 
 def _reshape(work: _Work, node: Node) -> list[str]:
     param, x, axes = node.layer.param.reshape_param, work.of(node.bottoms[0]), len(node.bottoms[0].shape)
     first = param.axis if param.axis >= 0 else axes + param.axis + 1
     last = axes if param.num_axes == -1 else first + param.num_axes
-    sizes = _sizes_of(work, x, 0, first)
-    for axis, size in enumerate(param.shape.dim, first):
-        sizes += [work.ints(size)] if size else _sizes_of(work, x, axis, axis + 1)
-    return [_reshaped(work, x, [*sizes, *_sizes_of(work, x, last, axes)])]
+    return [_reshaped(work, x, [*[0] * first, *param.shape.dim], _sizes_from(work, x, last, axes))]
 
 
 def _slice(work: _Work, node: Node) -> list[str]:
@@ -521,17 +511,14 @@ def _filter(work: _Work, node: Node) -> list[str]:
 
 
 def _arg_max(work: _Work, node: Node) -> list[str]:
-    param, x, shape = node.layer.param.argmax_param, work.of(node.bottoms[0]), node.bottoms[0].shape
+    param, cell = node.layer.param.argmax_param, node.bottoms[0]
     if param.has("axis"):
         find = _highest if param.out_max_val else _places_of_highest
-        return [find(work, x, param.axis, param.top_k)]
-    x = _flat(work, x, shape, 1)
-    behind = work.ints(1, *range(3, len(shape)))
-    top = work.op("Unsqueeze", _places_of_highest(work, x, 1, param.top_k), behind)
-    if param.out_max_val:
-        values = work.op("Unsqueeze", _highest(work, x, 1, param.top_k), behind)
-        top = work.op("Concat", top, values, axis=1)
-    return [top]
+        return [find(work, work.of(cell), param.axis, param.top_k)]
+    rows, axes = _flat(work, cell, 1), work.ints(1, *range(3, len(cell.shape)))
+    finds = [_places_of_highest, _highest] if param.out_max_val else [_places_of_highest]
+    tops = [work.op("Unsqueeze", find(work, rows, 1, param.top_k), axes) for find in finds]
+    return [work.op("Concat", *tops, axis=1)]
 
 
 def _highest(work: _Work, x: str, axis: int, number: int) -> str:

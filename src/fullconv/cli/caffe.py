@@ -12,7 +12,10 @@ from fullconv.base.errors import UsageError
 from fullconv.cli.models import SIZE
 
 if TYPE_CHECKING:
+    from fullconv.caffe.graph import Graph
     from fullconv.labels.space import LabelSpace
+    from fullconv.nets.preparation import Preparation
+    from fullconv.nets.segmentation import SegmentationNet
 
 FILE = click.Path(path_type=Path)
 
@@ -75,43 +78,73 @@ def _line(row: dict[str, Any]) -> str:
 @command.command("convert")
 @click.argument("prototxt", type=FILE)
 @click.argument("caffemodel", type=FILE)
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder for the bundle.")
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False), default=None, help="Folder for the bundle.")
+@click.option("--onnx", type=FILE, default=None, help="ONNX file, beside the bundle or alone.")
 @click.option(
     "--class-names", type=FILE, default=None, help="One name a line, or a JSON list.  [default: VOC's for 21]"
 )
 @click.option(
     "--preparation", type=FILE, default=None, help="JSON with channel_order, mean and scale.  [default: Caffe's]"
 )
-@click.option("--output", default=None, metavar="BLOB", help="The scores.  [default: the last output]")
+@click.option("--output", default=None, metavar="BLOB", help="The scores.  [default: the last output; in ONNX, all]")
 def convert(
     prototxt: Path,
     caffemodel: Path,
-    out: Path,
+    out: Path | None,
+    onnx: Path | None,
     class_names: Path | None,
     preparation: Path | None,
     output: str | None,
 ) -> None:
-    """Make a bundle of a Caffe FCN, for predict and evaluate: PROTOTXT is its deploy file."""
+    """Make a bundle of a Caffe FCN, for predict and evaluate, or an ONNX file of any net: PROTOTXT is its deploy file.
+
+    Written is what is asked for: --out, --onnx or both. The ONNX file reads photos prepared as its metadata
+    "preparation" says.
+    """
     from fullconv.caffe.graph import Graph
+    from fullconv.caffe.onnx_file import write_onnx
     from fullconv.caffe.prototxt import read_prototxt
     from fullconv.caffe.weights import copy_weights
     from fullconv.nets.bundle import save_bundle
-    from fullconv.nets.caffe_network import CAFFE_PHOTO, caffe_segmenter, scores_of
-    from fullconv.nets.sources import read_names, read_preparation
+    from fullconv.nets.caffe_network import CAFFE_PHOTO
+    from fullconv.nets.sources import read_preparation
 
+    if out is None and onnx is None:
+        raise UsageError(
+            "convert writes a bundle, an ONNX file or both", "neither is asked for", "--out FOLDER or --onnx FILE"
+        )
     graph = Graph(read_prototxt(prototxt), of=str(prototxt), folder=prototxt.parent)
     copy_weights(graph, caffemodel)
+    prepared = CAFFE_PHOTO if preparation is None else read_preparation(preparation)
+    if onnx is not None:
+        said = {"preparation": json.dumps(prepared.to_json())} if preparation or _reads_photos(graph) else {}
+        write_onnx(graph, onnx, outputs=[output] if output else None, metadata=said)
+        click.echo(f"{onnx} holds the net" + (f"; it reads prepared photos, {prepared.channel_order}" if said else ""))
+    if out is not None:
+        save_bundle(_segmenter(graph, prototxt, class_names=class_names, preparation=prepared, output=output), out)
+        click.echo(f"{out} holds the bundle: fullconv predict {out} PHOTOS")
+
+
+def _reads_photos(graph: Graph) -> bool:
+    shapes = [graph.cells[name].shape for name in graph.inputs]
+    return len(shapes) == 1 and shapes[0][1:2] == (3,)
+
+
+def _segmenter(
+    graph: Graph, prototxt: Path, *, class_names: Path | None, preparation: Preparation, output: str | None
+) -> SegmentationNet:
+    from fullconv.nets.caffe_network import caffe_segmenter, scores_of
+    from fullconv.nets.sources import read_names
+
     shape = graph.cells[output or scores_of(graph)].shape if not output or output in graph.cells else ()
     names = None if class_names is None else read_names(class_names)
-    net = caffe_segmenter(
+    return caffe_segmenter(
         graph,
         prototxt.read_text(encoding="utf-8"),
         label_space=_space(names, shape[1] if len(shape) > 1 else 0),
-        preparation=CAFFE_PHOTO if preparation is None else read_preparation(preparation),
+        preparation=preparation,
         output=output,
     )
-    save_bundle(net, out)
-    click.echo(f"{out} holds the bundle: fullconv predict {out} PHOTOS")
 
 
 def _space(names: tuple[str, ...] | None, scores: int) -> LabelSpace:
