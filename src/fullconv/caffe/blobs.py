@@ -5,6 +5,7 @@ Source of the shapes: BlobProto of BVLC Caffe; files of before 2014 give num, ch
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from fullconv.caffe.wire import read_binary
 
 _FOUR = ("num", "channels", "height", "width")
 _MOST_AXES = 32
+_MOST = 2**31 - 1
 
 Floats = NDArray[np.float32]
 
@@ -49,12 +51,14 @@ def blob_of(proto: Message, *, of: str) -> Blob:
     """
     four = any(proto.has(name) for name in _FOUR)
     shape = tuple(getattr(proto, name) for name in _FOUR) if four else tuple(proto.shape.dim)
-    if len(shape) > _MOST_AXES or any(size < 0 for size in shape):
-        raise WeightsError(f"a blob has at most {_MOST_AXES} axes, none negative", f"{of}: {list(shape)[:40]}", _AGAIN)
-    data = np.asarray(proto.double_data if proto.has("double_data") else proto.data, np.float32)
-    number = 1
-    for size in shape:
-        number *= size
+    if len(shape) > _MOST_AXES or min(shape, default=0) < 0 or math.prod(size or 1 for size in shape) > _MOST:
+        raise WeightsError(
+            f"a blob has at most {_MOST_AXES} axes, none negative, and 2^31 - 1 numbers",
+            f"{of}: {list(shape)[: _MOST_AXES + 1]}",
+            _AGAIN,
+        )
+    data = np.asarray(proto.double_data if len(proto.double_data) else proto.data, np.float32)
+    number = math.prod(shape)
     if data.size != number:
         raise WeightsError(
             f"{of} has the {number} numbers that its shape {list(shape)} says", f"{data.size} numbers are there", _AGAIN
@@ -74,7 +78,7 @@ def read_mean(path: Path) -> Floats:
     Raises: CaffeError, WeightsError.
     """
     mean = blob_of(read_binary(path, "BlobProto"), of=str(path)).data
-    if mean.ndim < 3:
+    if mean.ndim < 3 or any(size != 1 for size in mean.shape[:-3]):
         raise CaffeError("a mean image has channels, rows and columns", f"{path}: {list(mean.shape)}", _AGAIN)
     return mean.reshape(mean.shape[-3:])
 

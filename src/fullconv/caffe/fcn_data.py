@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import logging
+import os
 import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -153,6 +154,12 @@ DATA_SETS: Mapping[str, DataSet] = {
 _ONE_CHANNEL = ("depth", "label", "sem", "geo")
 
 
+def _names_are_texts(settings: Mapping[str, Any]) -> bool:
+    folders = [settings.get(name, "") for name in ("split", *(one.folder for one in DATA_SETS.values()))]
+    tops = settings.get("tops", ())
+    return isinstance(tops, list | tuple) and all(isinstance(name, str) for name in (*folders, *tops))
+
+
 class Python(Layer):
     """A data layer of the FCN repository; every other Python layer is refused."""
 
@@ -164,10 +171,10 @@ class Python(Layer):
     def settings(self) -> dict[str, Any]:
         try:
             found = ast.literal_eval(self.param.python_param.param_str or "{}")
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
             found = None
-        if not isinstance(found, dict):
-            self.fail("param_str is a dictionary of literals", repr(self.param.python_param.param_str))
+        if not isinstance(found, dict) or not _names_are_texts(found):
+            self.fail("param_str is a dictionary of literals, its names texts", repr(self.param.python_param.param_str))
         return found
 
     @cached_property
@@ -186,7 +193,7 @@ class Python(Layer):
         """The data set's folder; None where it is not there."""
         given = str(self.settings.get(self.data_set.folder, ""))
         for path in (Path(given), (self.folder or Path()) / given):
-            if given and (path / self.data_set.listing.format(self.settings.get("split", ""))).exists():
+            if given and os.path.exists(path / self.data_set.listing.format(self.settings.get("split", ""))):
                 return path
         log.warning("%s: %r is not there: its tops are inputs", self.title, given)
         return None

@@ -16,7 +16,7 @@ from torch import Tensor
 from fullconv.base.errors import CaffeError
 from fullconv.caffe.fillers import filled
 from fullconv.caffe.kinds import LAYERS
-from fullconv.caffe.layer import MOST, Layer, Shape, count
+from fullconv.caffe.layer import MOST, MOST_AXES, Layer, Shape, count
 from fullconv.caffe.message import Message
 from fullconv.caffe.rules import State, kept, with_splits
 from fullconv.caffe.upgrade import upgraded
@@ -30,12 +30,14 @@ class Cell:
     Args:
         watched: whether someone looks at its memory, so that new numbers of its shape are written there.
         later: computes its numbers, where they are only computed when asked for.
+        weight: in the loss, which its gradient begins with.
     """
 
     def __init__(self, name: str, shape: Shape = ()) -> None:
         self.name = name
         self.watched = False
         self.later: Callable[[], None] | None = None
+        self.weight = 0.0
         self._shape = shape
         self._data: Tensor | None = None
         self._diff: Tensor | None = None
@@ -63,7 +65,7 @@ class Cell:
     @property
     def diff(self) -> Tensor:
         if self._diff is None or self._diff.shape != self._shape:
-            self._diff = torch.zeros(self._shape)
+            self._diff = torch.full(self._shape, self.weight) if self.weight else torch.zeros(self._shape)
         return self._diff
 
     @diff.setter
@@ -154,6 +156,7 @@ class Graph:
         self.nodes: list[Node] = []
         self.learnable: list[ParameterCell] = []
         self._owners: dict[str, ParameterCell] = {}
+        self._numbers = 0  # in all parameters up to here
         needing: dict[int, bool] = {}  # blob -> whether a gradient to it is of use
         unused: dict[str, None] = {}
         for param in self.layers:
@@ -193,6 +196,9 @@ class Graph:
         self._check_number(layer, len(bottoms), len(tops))
         before = [cell.shape for cell in bottoms]
         parameters = layer.parameters(before)
+        self._numbers += sum(count(one.shape) for one in parameters)
+        if self._numbers > MOST:
+            layer.fail("the parameters of a net are at most 2^31 - 1 numbers", f"{self._numbers}, with those before it")
         if len(param.param) > len(parameters):
             layer.fail(f"there are at most {len(parameters)} param", f"{len(param.param)}")
         for cell, shape in zip(tops, self._checked(layer, layer.shapes(before)), strict=True):
@@ -213,7 +219,7 @@ class Graph:
         )
         for cell, weight in zip(tops, weights, strict=True):
             if weight:
-                cell.diff = torch.full(cell.shape, weight)
+                cell.weight = weight
             if node.backward:
                 needing[id(cell)] = True
         self.nodes.append(node)
@@ -253,8 +259,10 @@ class Graph:
 
     def _checked(self, layer: Layer, shapes: list[Shape]) -> list[Shape]:
         for shape in shapes:
-            if any(size < 0 for size in shape) or len(shape) > 32 or count(shape) > MOST:
-                layer.fail("a blob has at most 32 axes, none negative, and 2^31 - 1 numbers", f"shape {list(shape)}")
+            if any(size < 0 for size in shape) or len(shape) > MOST_AXES or count(shape) > MOST:
+                layer.fail(
+                    f"a blob has at most {MOST_AXES} axes, none negative, and 2^31 - 1 numbers", f"shape {list(shape)}"
+                )
         return shapes
 
     def _specs(self, layer: Layer, number: int) -> list[Message]:

@@ -6,6 +6,7 @@ torch's, of what `run` computes: where Caffe's differ, `run` is written so that 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from fullconv.caffe.message import Message
 
 Shape = tuple[int, ...]
 MOST = 2**31 - 1  # numbers in a blob
+MOST_AXES = 32
+_LONGEST = 1000  # letters of what an error shows
 
 
 @dataclass(frozen=True)
@@ -74,12 +77,12 @@ class Layer:
     # ---- for subclasses ----
 
     def fail(self, must: str, found: str, try_: str = "mend the layer in the prototxt") -> NoReturn:
-        raise CaffeError(must, f"{self.title}: {found}", try_)
+        raise CaffeError(must, f"{self.title}: {found[:_LONGEST]}", try_)
 
     def found(self, name: str) -> Path:
         """A file that the layer names. Raises: CaffeError if it is not there."""
         for path in (Path(name), (self.folder or Path()) / name):
-            if path.exists():
+            if os.path.isfile(path):  # False too of a name that is too long
                 return path
         self.fail("the files that it names are there", f"'{name}': no such file", "run in the folder where they are")
 

@@ -6,6 +6,7 @@ not repeated, numbers of another kind. Knows no torch.
 
 from __future__ import annotations
 
+import codecs
 import difflib
 import re
 from collections.abc import Iterator
@@ -17,19 +18,23 @@ from fullconv.caffe.message import Message
 from fullconv.caffe.schema import ENUMS, MESSAGES, Field
 
 _TOKEN = re.compile(
-    r"""(?P<space>[\s]+|\#[^\n]*)
+    r"""(?P<space>(?:\s++|\#[^\n]*+)++)
     |(?P<name>[A-Za-z_]\w*)
     |(?P<float>(?:\d+\.\d*|\.\d+)(?:[eE][+-]?\d+)?[fF]?|\d+[eE][+-]?\d+[fF]?|\d+[fF](?!\w))
     |(?P<int>0[xX][0-9a-fA-F]+|\d+)
-    |(?P<string>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')
+    |(?P<string>"(?:[^"\\\n]++|\\.)*+"|'(?:[^'\\\n]++|\\.)*+')
     |(?P<symbol>[{}<>\[\]:;,-])""",
     re.VERBOSE | re.ASCII | re.DOTALL,
 )
 _ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4})|U([0-9a-fA-F]{8})|(.))", re.DOTALL)
 _LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 _RANGES = {"int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1), "int64": (-(2**63), 2**63 - 1)}
+_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _TRUE, _FALSE = ("true", "True", "t"), ("false", "False", "f")
-_MOST_TEXT = 64 << 20  # bytes; the largest nets have some 300 KB
+_MOST_TEXT = 8 << 20  # bytes; the largest nets have some 300 KB
+_MOST_WORDS = 1 << 19
+_LONGEST = 1000  # letters of what an error shows
+_DIGITS = 100  # of a whole number, zeros in front and all
 
 
 class Token(NamedTuple):
@@ -51,9 +56,15 @@ def read_prototxt(path: Path, kind: str = "NetParameter") -> Message:
     try:
         if path.stat().st_size > _MOST_TEXT:
             raise CaffeError(f"a prototxt has at most {_MOST_TEXT >> 20} MB", f"{path} has more", f"ls -l {path}")
-        text = path.read_bytes().decode("utf-8")
+        if path.exists() and not path.is_file():
+            raise CaffeError("a prototxt is a file", f"{path} is a folder, pipe or device", "check the path")
+        data = path.read_bytes()
     except OSError as error:
         raise CaffeError("a prototxt can be read", f"{path}: {error.strerror}", "check the path") from None
+    if data.startswith(_MARKS):
+        raise CaffeError("a prototxt is UTF-8", f"{path} begins with a byte order mark", "save it as UTF-8 without one")
+    try:
+        text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise CaffeError(
             "a prototxt is text", f"{path} is not; is it a .caffemodel?", "give the .prototxt first, then the weights"
@@ -100,7 +111,7 @@ class _Reader:
             self._fail("a field's name stands here", repr(at.text))
         field = MESSAGES[into.kind].get(at.text)
         if field is None:
-            near = difflib.get_close_matches(at.text, MESSAGES[into.kind], 3, 0.6)
+            near = difflib.get_close_matches(at.text[:100], MESSAGES[into.kind], 3, 0.6)
             hint = (
                 f"did you mean {' or '.join(near)}?" if near else "forks of Caffe have fields that BVLC Caffe has not"
             )
@@ -144,10 +155,16 @@ class _Reader:
     def _string(self, field: Field) -> str | bytes:
         if self.token.kind != "string":
             self._fail(f"'{field.name}' is a quoted string", repr(self.token.text), f'{field.name}: "..."')
-        parts = b""
+        begin = self.token
+        parts = []
         while self.token.kind == "string":
-            parts += _ESCAPE.sub(_unescaped, self._next().text[1:-1].encode())
-        return parts if field.kind == "bytes" else parts.decode("utf-8", "replace")
+            parts.append(_ESCAPE.sub(_unescaped, self._next().text[1:-1].encode()))
+        whole = b"".join(parts)
+        if len(whole) > field.longest:
+            self._fail(f"'{field.name}' has at most {field.longest} bytes", f"{len(whole)} bytes", at=begin)
+        if b"\0" in whole:
+            self._fail(f"'{field.name}' has no zero bytes", repr(whole), at=begin)
+        return whole if field.kind == "bytes" else whole.decode("utf-8", "replace")
 
     def _enum(self, field: Field) -> str:
         names = ENUMS[field.kind]
@@ -173,6 +190,8 @@ class _Reader:
         if self.token.kind != "int":
             self._fail(f"'{name}' is a whole number" + (" from 0 on" if low == 0 else ""), repr(self.token.text))
         text = self.token.text
+        if len(text) > _DIGITS:
+            self._fail(f"'{name}' is from {low} to {high}", text)
         try:
             octal = len(text) > 1 and text.isdigit() and text[0] == "0"
             number = int(text, 8) if octal else int(text, 0)
@@ -218,11 +237,16 @@ class _Reader:
         self, must: str, found: str, try_: str = "mend that line of the file", at: Token | None = None
     ) -> NoReturn:
         at = at or self.token
-        raise CaffeError(must, f"{self.of}, line {at.line}, column {at.column}: {found or 'nothing'}", try_)
+        where = f"{self.of}, line {at.line}, column {at.column}"
+        raise CaffeError(_short(must), f"{where}: {_short(found or 'nothing')}", try_)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} ..."
 
 
 def _tokens(text: str, of: str) -> Iterator[Token]:
-    place, line, begin = 0, 1, 0
+    place, line, begin, words = 0, 1, 0, 0
     before = ""  # the kind of the word that ends right here
     while place < len(text):
         match = _TOKEN.match(text, place)
@@ -231,11 +255,14 @@ def _tokens(text: str, of: str) -> Iterator[Token]:
         if match is None or kind is None or (kind == "name" and before in ("int", "float")):
             raise CaffeError(
                 "a prototxt is made of names, numbers, quoted strings and { } < > [ ] : ; , -",
-                f"{of}, line {line}, column {column}: {text[place : place + 20].splitlines()[0]!r}",
+                f"{of}, line {line}, column {column}: {text[place : place + 20]!r}",
                 "mend that line of the file",
             )
         word = match.group()
         if kind != "space":
+            words += 1
+            if words > _MOST_WORDS:
+                raise CaffeError(f"a prototxt has at most {_MOST_WORDS} words", f"{of} has more", "check the file")
             yield Token(kind, word, line, column)
         before = kind
         if newlines := word.count("\n"):

@@ -292,6 +292,11 @@ class Field:
     def is_message(self) -> bool:
         return self.kind in MESSAGES
 
+    @property
+    def longest(self) -> int:
+        """Bytes that a text has at most: names and paths are short."""
+        return 1 << 16 if self.name == "param_str" else 1 << 10
+
 
 def _field(line: str) -> Field:
     name, number, kind = line.split()

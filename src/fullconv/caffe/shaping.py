@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from fullconv.caffe.layer import Layer, Shape, count
+from fullconv.caffe.layer import MOST_AXES, Layer, Shape, count
 
 
 class Split(Layer):
@@ -119,6 +119,8 @@ class Reshape(Layer):
             self.fail(
                 "axis and num_axes lie within the bottom's axes", f"{param.axis}, {param.num_axes} of {list(shape)}"
             )
+        if len(asked) > MOST_AXES:
+            self.fail(f"a blob has at most {MOST_AXES} axes", f"{len(asked)}")
         if asked.count(-1) > 1 or min(asked, default=0) < -1:
             self.fail("sizes are 0 or more; at most one is -1", f"{asked}")
         if any(size == 0 and first + place >= len(shape) for place, size in enumerate(asked)):

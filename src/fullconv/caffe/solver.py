@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -320,20 +321,25 @@ class Solver:
     def restore(self, state: Path | str) -> None:
         """Go on from a snapshot. Raises: CaffeError, WeightsError if it is of another net or solver."""
         path = Path(state)
-        if not path.exists():
-            raise CaffeError("a solver state can be read", f"{path}: no such file", "check the path")
-        if is_hdf5(path):
+        try:
+            hdf5 = is_hdf5(path)
+        except OSError as error:
+            raise CaffeError("a solver state can be read", f"{path}: {error.strerror}", "check the path") from None
+        if hdf5:
             with opened_hdf5(path) as file:
                 told = [int(np.asarray(file[name]).ravel()[0]) for name in ("iter", "current_step")]
                 learned = np.asarray(file["learned_net"]).ravel()[0]
                 kept = file["history"]
                 flat = [numbers_of(kept[key], of=f"history {key} of {path}") for key in sorted(kept, key=int)]
-            learned = learned.decode() if isinstance(learned, bytes) else str(learned)
+            learned = learned.decode("utf-8", "replace") if isinstance(learned, bytes) else str(learned)
+            learned = learned.replace("\0", "")
         else:
             message = read_binary(path, "SolverState")
             told, learned = [message.iter, message.current_step], message.learned_net
             flat = [blob_of(one, of=f"history {place} of {path}").data for place, one in enumerate(message.history)]
         wanted = [tuple(history.shape) for kind in self.histories for history in kind]
+        if min(told) < 0:
+            raise CaffeError("a state's iteration and step are 0 or more", f"{path} has {told}", "take another state")
         if [one.shape for one in flat] != wanted:
             raise WeightsError(
                 f"the state has {len(wanted)} histories, of the net's shapes",
@@ -341,7 +347,7 @@ class Solver:
                 "resume with the solver and net that wrote it",
             )
         weights = Path(learned)
-        copy_weights(self.net, weights if weights.exists() else path.parent / weights.name)
+        copy_weights(self.net, weights if os.path.isfile(weights) else path.parent / weights.name)
         self.iter, self.current_step = told
         for history, values in zip([one for kind in self.histories for one in kind], flat, strict=True):
             history.copy_(torch.from_numpy(values))

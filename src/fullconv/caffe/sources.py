@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -67,8 +68,12 @@ class HDF5Data(Layer):
         """All items of each top, of all files one after another."""
         listing = self.found(self.param.hdf5_data_param.source)
         parts: list[list[Tensor]] = [[] for _ in self.param.top]
-        for line in listing.read_text().split():
-            here = Path(line) if Path(line).exists() else listing.parent / line
+        try:
+            lines = listing.read_text().split()
+        except (OSError, UnicodeDecodeError):
+            self.fail("the source is a text file that lists HDF5 files", f"{listing} is none", "write a path a line")
+        for line in lines:
+            here = Path(line) if os.path.isfile(line) else listing.parent / line
             with opened_hdf5(here) as file:
                 for part, name in zip(parts, self.param.top, strict=True):
                     if name not in file:

@@ -12,7 +12,7 @@ import torch
 from fullconv.base.errors import CaffeError, WeightsError
 from fullconv.caffe.blobs import Blob, blob_of, proto_of
 from fullconv.caffe.graph import Graph, Node, ParameterCell
-from fullconv.caffe.hdf5 import is_hdf5, numbers_of, opened_hdf5, written_hdf5
+from fullconv.caffe.hdf5 import is_hdf5, most_bytes, numbers_of, opened_hdf5, written_hdf5
 from fullconv.caffe.message import Message
 from fullconv.caffe.upgrade import upgraded
 from fullconv.caffe.wire import read_binary, write_binary
@@ -50,9 +50,17 @@ def _read_hdf5(path: Path) -> list[tuple[str, list[Blob]]]:
             there = ", ".join(map(str, file)) or "none"
             raise WeightsError("HDF5 weights have a group 'data'", f"{path} has {there}", _AGAIN)
         found = []
+        left = most_bytes(path)  # many names may stand for one data set
         for name, group in file["data"].items():
             of = f"layer '{name}' of {path.name}"
-            blobs = [Blob(numbers_of(group[key], of=f"{of}, blob {key}")) for key in sorted(group, key=int)]
+            blobs = []
+            for key in sorted(group, key=int):
+                blobs.append(Blob(numbers_of(group[key], of=f"{of}, blob {key}")))
+                left -= blobs[-1].data.nbytes
+                if left < 0:
+                    raise WeightsError(
+                        "the HDF5 file has all numbers that it announces", f"{of}, blob {key}: no more", _AGAIN
+                    )
             if blobs:
                 found.append((name, blobs))
         return found

@@ -1,7 +1,8 @@
 """Read and write the binary form of Caffe's messages. Road: caffe, between a file and a Message.
 
-Protobuf 2 wire format. Numbers of blobs go from the file straight into arrays, so that reading takes the file's own
-size in memory and no more; no length is believed that the file has not. Knows no torch.
+Protobuf 2 wire format. Numbers of blobs are counted, then go from the file straight into one array: reading takes
+what they take as float32 and no more, however they are written. No length is believed that the file has not. Knows no
+torch.
 """
 
 from __future__ import annotations
@@ -23,9 +24,15 @@ from fullconv.caffe.schema import BY_NUMBER, ENUMS, MESSAGES, Field
 _VARINT, _FIXED64, _LENGTH, _GROUP, _GROUP_END, _FIXED32 = range(6)
 _WIRE = {"float": _FIXED32, "double": _FIXED64, "string": _LENGTH, "bytes": _LENGTH}
 _DTYPES: dict[str, np.dtype[Any]] = {"float": np.dtype("<f4"), "double": np.dtype("<f8")}
-_MOST_FIELDS = 1 << 20  # of one file, numbers of blobs aside: GoogLeNet's has some 5,000
+_ARRAYS = ("BlobProto", "Datum")  # messages whose numbers are many
+_MOST_BYTES = 2**31 - 1  # of one file, as protobuf has it
+_MOST_FIELDS = 1 << 18  # of one file, numbers of blobs aside: GoogLeNet's has some 5,000
+_HIGHEST = 2**29 - 1  # number of a field
 _DEEPEST = 64  # groups in groups, of fields that nobody knows
-_AT_ONCE = 1 << 20  # numbers that are not packed, looked at together
+_FEW, _AT_ONCE = 16, 1 << 18  # numbers that are looked at together: few first
+
+
+Floats = NDArray[np.float32]
 
 
 class _Broken(Exception):
@@ -44,8 +51,12 @@ def read_binary(path: Path, kind: str = "NetParameter", *, diffs: bool = False) 
     Raises: CaffeError that names the layer, if the file is cut short, is none of that kind, or cannot be opened.
     """
     try:
+        size = path.stat().st_size
+        if not path.is_file() or size > _MOST_BYTES:
+            found = f"{path} has {size / 1e9:.1f} GB" if path.is_file() else f"{path} is a folder, pipe or device"
+            raise CaffeError("a Caffe file is a file of less than 2.1 GB", found, "check the path")
         with path.open("rb") as file:
-            return _Reader(file, path.stat().st_size, str(path), diffs=diffs).whole(kind)
+            return _Reader(file, size, str(path), diffs=diffs).whole(kind)
     except OSError as error:
         raise CaffeError("the file can be read", f"{path}: {error.strerror}", "check the path") from None
 
@@ -71,51 +82,59 @@ class _Reader:
 
     def whole(self, kind: str) -> Message:
         try:
-            return self.message(kind, self.size)
+            return self.message(kind, self.size, self.size)
         except _Broken as broken:
             raise CaffeError(
                 broken.must, f"{self.of}: {broken.found}", "get the file again, whole; compare its size"
             ) from None
 
-    def message(self, kind: str, end: int) -> Message:
+    def message(self, kind: str, end: int, length: int) -> Message:
+        """One of `length` bytes; if there are less, what is there is read, so that the error names its layer."""
         found = Message(kind)
+        begin, end = self.place, min(end, self.place + length)
         try:
             while self.place < end:
                 self._field(found, end)
+            self._has(begin + length - end, end)
         except _Broken as broken:
             name = found.name if "name" in MESSAGES[kind] and found.has("name") else None
             raise _Broken(broken.must, f"{kind}{f' {name!r}' if name else ''}: {broken.found}") from None
-        for name, runs in [(name, getattr(found, name)) for name in found.names()]:
-            if isinstance(runs, list) and runs and isinstance(runs[0], np.ndarray):
-                setattr(found, name, runs[0] if len(runs) == 1 else np.concatenate(runs))
         return found
 
     def _field(self, into: Message, end: int) -> None:
-        self.fields += 1
-        if self.fields > _MOST_FIELDS:
-            raise _Broken(f"a file has at most {_MOST_FIELDS} fields", "it has more")
+        self._counted(1)
+        begin = self.place
         tag = self._varint(end)
         number, wire = tag >> 3, tag & 7
         field = BY_NUMBER[into.kind].get(number)
         if field is None:
             self._skip(number, wire, end, 0)
         elif field.kind in _DTYPES and field.repeated and wire in (_LENGTH, _WIRE[field.kind]):
-            self._numbers(into, field, wire, tag, end)
+            if field.name not in into.names() and (self.diffs or "diff" not in field.name):
+                self._numbers(into, field, begin, end)
+                self._to(begin)
+                self._varint(end)
+            self._run(field, wire, tag, end)
         elif wire == _LENGTH and field.repeated and field.kind not in ("string", "bytes") and not field.is_message:
             stop = self._stop(end)
             while self.place < stop:
-                self.fields += 1
+                self._counted(1)
                 _keep(into, field, self._number(field, _VARINT, stop))
         elif wire != _WIRE.get(field.kind, _LENGTH if field.is_message else _VARINT):
             self._skip(number, wire, end, 0)
         elif field.is_message:
-            one = self.message(field.kind, self._stop(end))
+            one = self.message(field.kind, end, self._varint(end))
             if field.repeated or not into.has(field.name):
                 _keep(into, field, one)
             else:
                 getattr(into, field.name).merge(one)
         elif wire == _LENGTH:
-            text = self._bytes(self._stop(end) - self.place)
+            length = self._stop(end) - self.place
+            if field.kind == "string" and length > field.longest:
+                raise _Broken(f"'{field.name}' has at most {field.longest} bytes", f"{length} bytes")
+            text = self._bytes(length)
+            if field.kind == "string" and b"\0" in text:
+                raise _Broken(f"'{field.name}' has no zero bytes", repr(text[:100]))
             _keep(into, field, text if field.kind == "bytes" else text.decode("utf-8", "replace"))
         else:
             _keep(into, field, self._number(field, wire, end))
@@ -136,38 +155,75 @@ class _Reader:
             return next((name for name, one in ENUMS[field.kind].items() if one == value), None)
         return value
 
-    def _numbers(self, into: Message, field: Field, wire: int, tag: int, end: int) -> None:
-        """One run of packed numbers, or one that is not packed and those like it that follow."""
+    # ---- numbers of blobs ----
+
+    def _numbers(self, into: Message, field: Field, begin: int, end: int) -> None:
+        """All numbers of a field, whose first run begins at `begin`, as float32."""
+        count = self._walk(field, begin, end, None)
+        if into.kind not in _ARRAYS:
+            self._counted(count)
+        numbers = np.empty(count, np.float32)
+        self._walk(field, begin, end, numbers)
+        setattr(into, field.name, numbers if into.kind in _ARRAYS else numbers.tolist())
+
+    def _walk(self, field: Field, begin: int, end: int, into: Floats | None) -> int:
+        """Step over the rest of a message, with the numbers of a field into an array; how many they are."""
+        self._to(begin)
+        before = self.fields  # what is stepped over is counted, but not for good
+        found = 0
+        while self.place < end:
+            self._counted(1)
+            tag = self._varint(end)
+            number, wire = tag >> 3, tag & 7
+            if number == field.number and wire in (_LENGTH, _WIRE[field.kind]):
+                found += self._run(field, wire, tag, end, None if into is None else into[found:])
+            else:
+                self._skip(number, wire, end, 0)
+        self.fields = before
+        return found
+
+    def _run(self, field: Field, wire: int, tag: int, end: int, into: Floats | None = None) -> int:
+        """Step over packed numbers, or over one that is not and those like it that follow; how many they are."""
         dtype = _DTYPES[field.kind]
-        wanted = self.diffs or "diff" not in field.name
         if wire == _LENGTH:
             length = self._stop(end) - self.place
             if length % dtype.itemsize:
                 raise _Broken(f"numbers of {dtype.itemsize} bytes", f"{field.name} has {length} bytes")
-            if wanted:
-                run = np.empty(length // dtype.itemsize, dtype)
-                self._into(run.data.cast("B") if run.size else memoryview(b""))
-                into.add(field.name, run)
-            else:
+            if into is None:
                 self._over(length)
-            return
+            else:
+                self._packed(into[: length // dtype.itemsize], dtype)
+            return length // dtype.itemsize
         mark = np.frombuffer(_varint_bytes(tag), np.uint8)
         step = len(mark) + dtype.itemsize
         self._has(dtype.itemsize, end)
         first = np.frombuffer(self._bytes(dtype.itemsize), dtype)
-        runs = [first]
-        while (left := min((end - self.place) // step, _AT_ONCE)) > 0:
+        if into is not None:
+            _cast(into[:1], first)
+        done, ahead = 1, _FEW
+        while (left := min((end - self.place) // step, ahead)) > 0:
             start = self.place
             rows = np.frombuffer(self._bytes(left * step), np.uint8).reshape(left, step)
             other = np.flatnonzero((rows[:, : len(mark)] != mark).any(1))
             same = int(other[0]) if len(other) else left
-            runs.append(np.ascontiguousarray(rows[:same, len(mark) :]).view(dtype).ravel())
-            self.place = start + same * step
-            self.file.seek(self.place)
+            if into is not None:
+                _cast(into[done : done + same], np.ascontiguousarray(rows[:same, len(mark) :]).view(dtype).ravel())
+            done += same
+            self._to(start + same * step)
             if same < left:
                 break
-        if wanted:
-            into.add(field.name, np.concatenate(runs))
+            ahead = min(4 * ahead, _AT_ONCE)
+        return done
+
+    def _packed(self, into: Floats, dtype: np.dtype[Any]) -> None:
+        if dtype == into.dtype:
+            self._into(into)
+            return
+        part = np.empty(min(len(into), _AT_ONCE), dtype)
+        for first in range(0, len(into), _AT_ONCE):
+            some = part[: len(into) - first]
+            self._into(some)
+            _cast(into[first : first + len(some)], some)
 
     # ---- bytes ----
 
@@ -201,7 +257,8 @@ class _Reader:
         self.place += length
         return found
 
-    def _into(self, buffer: memoryview) -> None:
+    def _into(self, numbers: NDArray[Any]) -> None:
+        buffer = numbers.view(np.uint8).data
         done = 0
         while done < len(buffer):
             got = self.file.readinto(buffer[done:])
@@ -211,12 +268,20 @@ class _Reader:
         self.place += done
 
     def _over(self, length: int) -> None:
-        self.place += length
-        self.file.seek(self.place)
+        self._to(self.place + length)
+
+    def _to(self, place: int) -> None:
+        self.place = place
+        self.file.seek(place)
+
+    def _counted(self, fields: int) -> None:
+        self.fields += fields
+        if self.fields > _MOST_FIELDS:
+            raise _Broken(f"a file has at most {_MOST_FIELDS} fields", "it has more")
 
     def _skip(self, number: int, wire: int, end: int, depth: int) -> None:
         """Step over a field that nobody knows."""
-        if number == 0 or wire > _FIXED32 or wire == _GROUP_END:
+        if not 0 < number <= _HIGHEST or wire > _FIXED32 or wire == _GROUP_END:
             raise _Broken(
                 "a Caffe file is made of protobuf fields",
                 f"byte {self.place - 1} begins none; this is another kind of file",
@@ -229,14 +294,19 @@ class _Reader:
             if depth == _DEEPEST:
                 raise _Broken(f"groups lie at most {_DEEPEST} deep", "they lie deeper")
             while (tag := self._varint(end)) & 7 != _GROUP_END:
-                self.fields += 1
-                if self.fields > _MOST_FIELDS:
-                    raise _Broken(f"a file has at most {_MOST_FIELDS} fields", "it has more")
+                self._counted(1)
                 self._skip(tag >> 3, tag & 7, end, depth + 1)
+            if tag >> 3 != number:
+                raise _Broken(f"group {number} ends as such", f"group {tag >> 3} ends before byte {self.place}")
         else:
             length = 4 if wire == _FIXED32 else 8
             self._has(length, end)
             self._over(length)
+
+
+def _cast(into: Floats, numbers: NDArray[Any]) -> None:
+    with np.errstate(over="ignore"):  # what is beyond float32 becomes infinity, as in Caffe
+        into[:] = numbers
 
 
 def _keep(into: Message, field: Field, value: Any) -> None:
