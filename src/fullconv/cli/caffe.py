@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,7 @@ FILE = click.Path(path_type=Path)
 
 @click.group("caffe")
 def command() -> None:
-    """Caffe's files, without Caffe: `fullconv caffe info`, `convert`.
+    """Caffe's files, without Caffe: `fullconv caffe info`, `convert`, `fetch`.
 
     A Caffe classifier is also a MODEL, as FILE.prototxt:FILE.caffemodel: of convert, inspect, dense and classify.
     """
@@ -32,7 +33,9 @@ def command() -> None:
 @click.argument("prototxt", type=FILE)
 @click.argument("caffemodel", type=FILE, required=False)
 @click.option("--size", type=SIZE, default=None, help="Of the photo, N or HxW.  [default: the file's]")
-@click.option("--phase", type=click.Choice(["TEST", "TRAIN"]), default="TEST", show_default=True)
+@click.option(
+    "--phase", type=click.Choice(["TEST", "TRAIN"]), default="TEST", show_default=True, help="Which layers are kept."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def info(prototxt: Path, caffemodel: Path | None, size: tuple[int, int] | None, phase: str, as_json: bool) -> None:
     """Show the layers of PROTOTXT: shapes, parameters, multiplications and stride.
@@ -160,3 +163,44 @@ def _space(names: tuple[str, ...] | None, scores: int) -> LabelSpace:
     return LabelSpace(
         names, colours, tuple((index,) for index in range(len(names))), (255,) if len(names) <= 255 else ()
     )
+
+
+@command.command("fetch")
+@click.argument("name", required=False)
+@click.option("--out", type=FILE, default=None, help="Where to write it.  [default: NAME.caffemodel]")
+@click.option("--sha256", default=None, metavar="HEX", help="What its sum must be; no published one is known.")
+def fetch(name: str | None, out: Path | None, sha256: str | None) -> None:
+    """Download the FCN authors' trained weights NAME; without NAME, list those that there are.
+
+    The file is read and compared with the layers of its net before it gets its name. Stopped or cut off, the same
+    command goes on where it was.
+    """
+    from fullconv.base.progress import progress
+    from fullconv.caffe.published import PUBLISHED, download, keep, part_of, proved
+
+    if name is None:
+        for known, weights in PUBLISHED.items():
+            megabytes = 4 * weights.parameters / 1e6
+            click.echo(f"{known:<22}  {weights.parameters:>11,} parameters, {megabytes:>5,.0f} MB  {weights.address}")
+        return
+    if name not in PUBLISHED:
+        raise UsageError("NAME is one of the published weights", repr(name), f"one of {', '.join(PUBLISHED)}")
+    if sha256 is not None and not re.fullmatch("[0-9a-fA-F]{64}", sha256):
+        raise UsageError("a sha256 has 64 hexadecimal digits", repr(sha256), "sha256sum FILE, where the file is right")
+    weights, path = PUBLISHED[name], out or Path(f"{name}.caffemodel")
+    if path.is_file():
+        found = proved(path, weights, sha256=sha256)
+        click.echo(f"{path} is there already")
+    else:
+        try:
+            parts = download(weights.address, path)
+            for _ in progress(parts, what=f"{name}, MB", of=lambda part: part.chunks):
+                pass
+        except KeyboardInterrupt:
+            click.echo(f"\n{part_of(path)} is kept: the same command goes on", err=True)
+            raise
+        found = keep(path, weights, sha256=sha256)
+    said = "as asked for" if sha256 else "no published one is known to compare it with; --sha256 HEX compares"
+    click.echo(f"{path}: {weights.parameters:,} parameters, all layers of {name}")
+    click.echo(f"sha256 {found} ({said})")
+    click.echo(f"next: fullconv caffe convert deploy.prototxt {path} --out BUNDLE")
