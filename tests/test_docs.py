@@ -132,7 +132,7 @@ def test_options_in_the_documents_exist() -> None:
         option
         for line in text.splitlines()
         if "pip install" not in line
-        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", line)
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", line)
     }
     assert typed - options == set()
 
