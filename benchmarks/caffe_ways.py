@@ -9,6 +9,7 @@ Imports no more than the way itself, so that the memory is its own.
 
 from __future__ import annotations
 
+import importlib
 import json
 import resource
 import sys
@@ -73,6 +74,7 @@ def onnxruntime(prototxt: Path, weights: Path) -> Run:
     return run
 
 
+MODULES = {"OpenCV": "cv2", "onnxruntime": "onnxruntime"}
 WAYS = {"fullconv": fullconv, "fullconv bf16": fullconv_bf16, "OpenCV": opencv, "onnxruntime": onnxruntime}
 
 
@@ -96,7 +98,9 @@ def seconds_of(work: Callable[[], object]) -> float:
 if __name__ == "__main__":
     way, prototxt, weights, *sides = sys.argv[1:]
     runs: list[Run] = []
-    found = {"read_seconds": seconds_of(lambda: runs.append(WAYS[way](Path(prototxt), Path(weights))))}
+    found = {"import_seconds": seconds_of(lambda: importlib.import_module(MODULES.get(way, "fullconv.caffe.face")))}
+    found["imported_gb"] = peak_gb()
+    found["read_seconds"] = seconds_of(lambda: runs.append(WAYS[way](Path(prototxt), Path(weights))))
     found["read_peak_gb"] = peak_gb()
     photo, other = photo_of((int(sides[0]), int(sides[1]))), photo_of((int(sides[2]), int(sides[3])))
     found["first_seconds"] = seconds_of(lambda: runs[0](photo))
