@@ -136,7 +136,8 @@ def _reads_photos(graph: Graph) -> bool:
 def _segmenter(
     graph: Graph, prototxt: Path, *, class_names: Path | None, preparation: Preparation, output: str | None
 ) -> SegmentationNet:
-    from fullconv.nets.caffe_network import caffe_segmenter, scores_of
+    from fullconv.nets.caffe_network import scores_of
+    from fullconv.nets.caffe_segmenter import caffe_segmenter
     from fullconv.nets.sources import read_names
 
     shape = graph.cells[output or scores_of(graph)].shape if not output or output in graph.cells else ()

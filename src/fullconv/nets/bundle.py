@@ -30,7 +30,7 @@ from fullconv.geometry.geometry import exact
 from fullconv.labels.space import LabelSpace
 from fullconv.nets.alignment import Same
 from fullconv.nets.body import Body, Tap
-from fullconv.nets.caffe_network import caffe_segmenter_from
+from fullconv.nets.caffe_segmenter import caffe_segmenter_from
 from fullconv.nets.heads import network_on
 from fullconv.nets.prediction import Photo, Prediction, predict_photo
 from fullconv.nets.preparation import Preparation

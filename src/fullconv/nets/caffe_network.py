@@ -1,4 +1,4 @@
-"""A Caffe net as a torch network that can be followed. Road: nets, before sources.
+"""A Caffe net as a torch network that can be followed. Road: nets, after graph and preparation.
 
 In: a graph of Caffe layers with its weights. Out: a GraphModule of torch's own layers, which surgery, geometry and
 costs know. It takes photos of any size and number, as the graph does.
@@ -17,18 +17,14 @@ import torch
 from torch import Tensor, fx, nn
 
 from fullconv.base.errors import NetError
-from fullconv.caffe.engine import Engine
 from fullconv.caffe.graph import Cell, Graph, Node
-from fullconv.caffe.prototxt import parse_prototxt, read_prototxt
+from fullconv.caffe.prototxt import read_prototxt
 from fullconv.caffe.spatial import Convolution, Pooling
 from fullconv.caffe.weights import copy_weights
-from fullconv.labels.space import LabelSpace
 from fullconv.nets.graph import Size
 from fullconv.nets.preparation import Preparation
-from fullconv.nets.segmentation import SegmentationNet
 
-_INSTEAD = "run it by fullconv.caffe.Net, which has every layer of BVLC Caffe"
-
+_INSTEAD = "run it by fullconv.caffe.Net, which runs all its layers"
 
 CAFFE_PHOTO = Preparation("BGR", (104.00698793, 116.66876762, 122.67891434), (1.0, 1.0, 1.0))
 """What Caffe's ImageNet nets, and the FCN authors', read where no other preparation is named."""
@@ -53,121 +49,6 @@ def read_caffe(prototxt: Path, caffemodel: Path) -> tuple[fx.GraphModule, Size]:
     return network_of(graph, scores_of(graph)), (size[0], size[1])
 
 
-def caffe_segmenter(
-    graph: Graph, prototxt: str, *, label_space: LabelSpace, preparation: Preparation, output: str | None = None
-) -> SegmentationNet:
-    """A Caffe FCN as a segmenter that a bundle can hold.
-
-    Args:
-        graph: with its weights; its one input is photos.
-        prototxt: the text that the graph was built from, which a bundle keeps.
-        output: the blob of scores, (N, K, H, W) as large as the photo; None takes the last output before a softmax.
-    Raises: NetError if the net is none, or has another number of scores than there are classes.
-    """
-    scores = output or scores_of(graph)
-    if scores not in graph.cells:
-        raise NetError(
-            "the scores are a blob of the net", f"{graph.of} has no '{scores}'", f"{', '.join(graph.outputs)}"
-        )
-    inputs = _inputs_of(graph, scores)
-    photos = graph.cells[inputs[0]].shape if len(inputs) == 1 else ()
-    found = graph.cells[scores].shape
-    if len(photos) != 4 or len(found) != 4 or found[2:] != photos[2:] or photos[1] != 3:
-        raise NetError(
-            "a Caffe segmenter reads (N, 3, H, W) and gives (N, K, H, W)",
-            f"{graph.of} reads {inputs}, {list(photos)}, and gives '{scores}' {list(found)}",
-            "its deploy.prototxt, and --output BLOB if the scores are another blob",
-        )
-    if found[1] != label_space.size:
-        raise NetError(
-            f"'{scores}' has a score for each of {label_space.size} classes", f"{found[1]}", "--class-names FILE"
-        )
-    architecture = {"prototxt": prototxt, "output": scores, "head": "caffe", "backbone": None}
-    return SegmentationNet(
-        CaffeNetwork(graph, scores), label_space=label_space, preparation=preparation, architecture=architecture
-    )
-
-
-def caffe_segmenter_from(
-    architecture: Mapping[str, Any], *, label_space: LabelSpace, preparation: Preparation
-) -> SegmentationNet:
-    """What `caffe_segmenter` made, for weights that are assigned to it; without memory until then."""
-    graph = Graph(parse_prototxt(architecture["prototxt"], of="prototxt of the bundle"))
-    for cell in graph.learnable:
-        cell.data = torch.empty(cell.shape, device="meta")
-    return caffe_segmenter(
-        graph,
-        architecture["prototxt"],
-        label_space=label_space,
-        preparation=preparation,
-        output=architecture["output"],
-    )
-
-
-class CaffeNetwork(nn.Module):
-    """A Caffe net's scores for photos of any size: its layers, on parameters that are its blobs.
-
-    On the processor, where no gradient is asked for, the engine runs in their place; under autocast, in bfloat16.
-
-    Args:
-        graph: with its weights, which the module shares.
-        output: the blob of scores; it depends on one input.
-    """
-
-    def __init__(self, graph: Graph, output: str) -> None:
-        super().__init__()
-        self._graph, self._output = graph, output
-        needed = _needed(graph, output)
-        self._nodes = [node for node in graph.nodes if any(id(cell) in needed for cell in node.tops)]
-        self._names: dict[int, str] = {}  # parameter cell -> the module's name for it
-        for node in self._nodes:
-            for place, cell in enumerate(node.blobs):
-                if id(cell) not in self._names:
-                    name = f"{_plain(node.name)}_{place}"
-                    while hasattr(self, name):
-                        name += "_"
-                    self._names[id(cell)] = name
-                    self.register_parameter(name, nn.Parameter(cell.data))
-        self._engines: dict[torch.dtype, Engine] = {}
-        self._engines_of: list[tuple[int, int]] = []
-
-    def forward(self, photos: Tensor) -> Tensor:
-        """(N, C, H, W) prepared photos -> (N, K, H, W). Raises: CaffeError for a size that the layers do not take."""
-        if torch.is_grad_enabled() or photos.device.type != "cpu" or photos.dtype != torch.float32:
-            return self._by_layers(photos)
-        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
-        with torch.inference_mode(False), torch.autocast("cpu", enabled=False):
-            return self._engine(dtype).run([photos])[self._output]
-
-    def _by_layers(self, photos: Tensor) -> Tensor:
-        values: dict[int, Tensor] = {}
-        for node in self._nodes:
-            if node.layer.is_input:
-                values[id(node.tops[0])] = photos
-                continue
-            given = [values[id(cell)] for cell in node.bottoms]
-            blobs = [
-                self.get_parameter(self._names[id(cell)]).reshape(shape)
-                for cell, shape in zip(node.blobs, node.shapes, strict=True)
-            ]
-            node.layer.shapes([tuple(one.shape) for one in given])
-            values |= {id(cell): top for cell, top in zip(node.tops, node.layer.run(given, blobs), strict=True)}
-        return values[id(self._graph.cells[self._output])]
-
-    def _engine(self, dtype: torch.dtype) -> Engine:
-        """The engine for these numbers; a new one where parameters have changed."""
-        parameters = {name: self.get_parameter(name).detach() for name in self._names.values()}
-        now = [(one.data_ptr(), 0 if one.is_inference() else one._version) for one in parameters.values()]
-        if now != self._engines_of:
-            self._engines, self._engines_of = {}, now
-        if dtype not in self._engines:
-            for node in self._nodes:
-                for cell in node.blobs:
-                    cell.data = parameters[self._names[id(cell)]]
-            self._engines = {dtype: Engine(self._graph, dtype, [self._output])}  # one at a time: weights are large
-        return self._engines[dtype]
-
-
 def scores_of(graph: Graph) -> str:
     """The blob of scores: the last output, before a softmax."""
     output = graph.outputs[-1]
@@ -185,18 +66,18 @@ def network_of(graph: Graph, output: str) -> fx.GraphModule:
     Raises: NetError if the graph has several inputs that the blob depends on, or layers that no torch layer stands for.
     """
     work = _Work(graph)
-    needed = _needed(graph, output)
-    inputs = _inputs_of(graph, output)
+    needed = needed_by(graph, output)
+    inputs = inputs_of(graph, output)
     if len(inputs) != 1:
         raise NetError("a network has one input", f"{graph.of}: '{output}' depends on {inputs}", _INSTEAD)
-    work.values[id(graph.cells[inputs[0]])] = work.module.graph.placeholder(_plain(inputs[0]))
+    work.values[id(graph.cells[inputs[0]])] = work.module.graph.placeholder(plain_name(inputs[0]))
     for node in graph.nodes:
         if node.layer.is_input or not any(id(cell) in needed for cell in node.tops):
             continue
         kind = str(node.layer.param.type)
-        if kind not in LAYERS:
+        if kind not in TORCH_LAYERS:
             raise work.refused(node, f"{kind} has no torch layer here")
-        for cell, value in zip(node.tops, LAYERS[kind](work, node), strict=True):
+        for cell, value in zip(node.tops, TORCH_LAYERS[kind](work, node), strict=True):
             work.values[id(cell)] = value
     work.module.graph.output(work.values[id(graph.cells[output])])
     work.module.graph.lint()
@@ -204,7 +85,7 @@ def network_of(graph: Graph, output: str) -> fx.GraphModule:
     return work.module.eval()
 
 
-def _needed(graph: Graph, output: str) -> set[int]:
+def needed_by(graph: Graph, output: str) -> set[int]:
     """Cells that a blob depends on, itself too. A cell that is changed in place is one cell."""
     needed = {id(graph.cells[output])}
     for node in reversed(graph.nodes):
@@ -213,8 +94,8 @@ def _needed(graph: Graph, output: str) -> set[int]:
     return needed
 
 
-def _inputs_of(graph: Graph, output: str) -> list[str]:
-    needed = _needed(graph, output)
+def inputs_of(graph: Graph, output: str) -> list[str]:
+    needed = needed_by(graph, output)
     return [name for name in graph.inputs if id(graph.cells[name]) in needed]
 
 
@@ -236,7 +117,7 @@ class _Work:
     def layer_on(
         self, node: Node, layer: nn.Module, x: fx.Node, weights: Mapping[str, Tensor] | None = None
     ) -> fx.Node:
-        path = _plain(node.name)
+        path = plain_name(node.name)
         while hasattr(self.module, path):
             path += "_"
         for name, values in (weights or {}).items():
@@ -256,7 +137,7 @@ class _Work:
         )
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name that Python takes."""
     plain = re.sub(r"\W+", "_", name).strip("_") or "layer"
     return f"_{plain}" if plain[0].isdigit() else plain
@@ -421,7 +302,7 @@ def _plainly(make: Callable[[Node], nn.Module]) -> Callable[[_Work, Node], list[
     return lambda work, node: [work.layer(node, make(node))]
 
 
-LAYERS: Mapping[str, Callable[[_Work, Node], list[fx.Node]]] = {
+TORCH_LAYERS: Mapping[str, Callable[[_Work, Node], list[fx.Node]]] = {
     "Convolution": _convolution,
     "Deconvolution": _convolution,
     "Pooling": _pooling,
