@@ -12,7 +12,7 @@ from tests.caffe.conftest import GOLDEN, must_be_close
 import fullconv as fc
 from fullconv.base.errors import FullconvError, NetError
 from fullconv.caffe.graph import Graph
-from fullconv.caffe.prototxt import read_prototxt
+from fullconv.caffe.prototxt import parse_prototxt, read_prototxt
 from fullconv.caffe.weights import copy_weights
 from fullconv.nets.caffe_network import network_of
 
@@ -56,6 +56,64 @@ def test_a_caffe_classifier_becomes_its_fcn_with_proof(golden: Path, name: str) 
     with torch.no_grad():
         found = converted.network(torch.from_numpy(kept["input:data"]))
     must_be_close(found.numpy(), kept["conv:fc8"], 1e-5, "scores")
+
+
+def a_classifier(layers: str) -> Graph:
+    """A convolution to maps of 5 x 5, the layers, then InnerProduct to scores; weights drawn."""
+    graph = Graph(
+        parse_prototxt(f"""
+        layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: 2 dim: 3 dim: 7 dim: 7 }} }} }}
+        layer {{ name: "conv" type: "Convolution" bottom: "data" top: "x"
+                convolution_param {{ num_output: 4 kernel_size: 3 }} }}
+        {layers}
+        layer {{ name: "fc" type: "InnerProduct" bottom: "x" top: "fc" inner_product_param {{ num_output: 5 }} }}
+    """)
+    )
+    draw = torch.Generator().manual_seed(0)
+    for cell in graph.learnable:
+        cell.put(torch.rand(cell.shape, generator=draw) + 0.1)
+    return graph
+
+
+BATCH_NORM = 'layer { name: "bn" type: "BatchNorm" bottom: "x" top: "x" batch_norm_param { %s } }'
+NARROW = 'layer { name: "fc1" type: "InnerProduct" bottom: "x" top: "x1" inner_product_param { num_output: 6 } }'
+NORMS = """
+    layer { name: "bn" type: "BatchNorm" bottom: "x1" top: "x2" }
+    layer { name: "scale" type: "Scale" bottom: "x2" top: "x3" scale_param { bias_term: true } }
+    layer { name: "scale2" type: "Scale" bottom: "x3" top: "x4" }
+    layer { name: "bias" type: "Bias" bottom: "x4" top: "x5" }
+    layer { name: "relu" type: "ReLU" bottom: "x5" top: "x5" }
+    layer { name: "fc2" type: "InnerProduct" bottom: "x5" top: "score" inner_product_param { num_output: 3 } }
+"""
+
+
+def must_be_followed(graph: Graph, output: str) -> None:
+    """Raises unless the network gives the blob as the graph's own layers do."""
+    photos = torch.randn(2, 3, 7, 7, generator=torch.Generator().manual_seed(1))
+    graph.cells["data"].data = photos
+    graph.forward()
+    with torch.no_grad():
+        found = network_of(graph, output)(photos)
+    must_be_close(found.numpy(), graph.cells[output].data.numpy(), 1e-5, output)
+
+
+@pytest.mark.parametrize("ends", ["", "axis: 2", "end_axis: 2", "axis: 1 end_axis: -2", "axis: -2 end_axis: -1"])
+def test_flatten_is_followed_from_axis_to_end_axis(ends: str) -> None:
+    flatten = f'layer {{ name: "flat" type: "Flatten" bottom: "x" top: "flat" flatten_param {{ {ends} }} }}'
+    must_be_followed(a_classifier(flatten), "flat")
+
+
+def test_batch_norm_by_the_batchs_own_numbers_is_refused() -> None:
+    with pytest.raises(NetError, match="the batch's own numbers"):
+        network_of(a_classifier(BATCH_NORM % "use_global_stats: false"), "fc")
+    must_be_followed(a_classifier(BATCH_NORM % "use_global_stats: true"), "fc")
+
+
+def test_norms_after_an_inner_product_are_followed_and_proved() -> None:
+    graph = a_classifier(NARROW + NORMS)
+    must_be_followed(graph, "score")
+    network = network_of(graph, "score")
+    assert fc.prove(network, fc.convolutionalize(network, 7)).holds
 
 
 @pytest.mark.parametrize(

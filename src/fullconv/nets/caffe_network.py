@@ -25,6 +25,7 @@ from fullconv.nets.graph import Size
 from fullconv.nets.preparation import Preparation
 
 _INSTEAD = "run it by fullconv.caffe.Net, which runs all its layers"
+_MAP = 4  # axes of a blob of maps, (N, C, H, W)
 
 CAFFE_PHOTO = Preparation("BGR", (104.00698793, 116.66876762, 122.67891434), (1.0, 1.0, 1.0))
 """What Caffe's ImageNet nets, and the FCN authors', read where no other preparation is named."""
@@ -153,7 +154,7 @@ def _weights(node: Node) -> dict[str, Tensor]:
 
 def _convolution(work: _Work, node: Node) -> list[fx.Node]:
     assert isinstance(node.layer, Convolution)
-    if len(node.bottoms) != 1 or len(node.shapes[0]) != 4:
+    if len(node.bottoms) != 1 or len(node.shapes[0]) != _MAP or len(node.bottoms[0].shape) != _MAP:
         raise work.refused(node, "several bottoms, or not 2 spatial axes")
     param, window = node.layer.param.convolution_param, node.layer.window(2)
     weights = _weights(node)
@@ -219,16 +220,29 @@ def _lrn(work: _Work, node: Node) -> list[fx.Node]:
 
 
 def _batch_norm(work: _Work, node: Node) -> list[fx.Node]:
+    param = node.layer.param.batch_norm_param
+    if not (param.use_global_stats if param.has("use_global_stats") else node.layer.phase == "TEST"):
+        raise work.refused(
+            node, "it goes by the batch's own numbers, so that a photo's scores depend on its neighbours"
+        )
     means, variances, factor = (cell.data for cell in node.blobs)
-    layer = nn.BatchNorm2d(len(means), eps=node.layer.param.batch_norm_param.eps, affine=False)
+    layer = _norm_for(work, node)(len(means), eps=param.eps, affine=False)
     if means.is_meta:
         return [work.layer(node, layer)]
     scale = 0.0 if float(factor) == 0 else 1 / float(factor)
     return [work.layer(node, layer, {"running_mean": means * scale, "running_var": variances * scale})]
 
 
+def _norm_for(work: _Work, node: Node) -> type[nn.modules.batchnorm._BatchNorm]:
+    kinds = {2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d}
+    axes = len(node.bottoms[0].shape)
+    if axes not in kinds:
+        raise work.refused(node, f"its bottom has {axes} axes")
+    return kinds[axes]
+
+
 def _scale(work: _Work, node: Node) -> list[fx.Node]:
-    """A convolution of 1 x 1, a group a channel."""
+    """A convolution of 1 x 1, a group a channel; where there are no rows and columns a norm that only scales."""
     bias_alone = node.layer.param.type == "Bias"
     param = node.layer.param.bias_param if bias_alone else node.layer.param.scale_param
     if len(node.bottoms) > 1 or param.axis != 1 or param.num_axes != 1:
@@ -237,9 +251,18 @@ def _scale(work: _Work, node: Node) -> list[fx.Node]:
     weights = _weights(node)
     if bias_alone:
         weights = {"weight": torch.ones(channels), "bias": weights["weight"]}
+    if len(node.bottoms[0].shape) != _MAP:
+        still = {"running_mean": torch.zeros(channels), "running_var": torch.ones(channels)}
+        weights = {"bias": torch.zeros(channels), **still, **weights}
+        return [work.layer(node, _norm_for(work, node)(channels, eps=0.0), weights)]
     weights["weight"] = weights["weight"].reshape(-1, 1, 1, 1)
     layer = nn.Conv2d(channels, channels, 1, groups=channels, bias="bias" in weights, device="meta")
     return [work.layer(node, layer, weights)]
+
+
+def _flatten(work: _Work, node: Node) -> list[fx.Node]:
+    param = node.layer.param.flatten_param
+    return [work.layer(node, nn.Flatten(param.axis, param.end_axis))]
 
 
 def _eltwise(work: _Work, node: Node) -> list[fx.Node]:
@@ -319,7 +342,7 @@ TORCH_LAYERS: Mapping[str, Callable[[_Work, Node], list[fx.Node]]] = {
     "Bias": _scale,
     "Dropout": _plainly(lambda node: nn.Dropout(node.layer.param.dropout_param.dropout_ratio)),
     "Softmax": _plainly(lambda node: nn.Softmax(node.layer.param.softmax_param.axis)),
-    "Flatten": _plainly(lambda node: nn.Flatten(node.layer.param.flatten_param.axis)),
+    "Flatten": _flatten,
     "Eltwise": _eltwise,
     "Power": _power,
     "Crop": _crop,
