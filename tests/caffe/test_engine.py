@@ -189,6 +189,155 @@ def test_any_chain_of_windows(layers: list[tuple[str, tuple[int, int, int]]], ro
             must_be_close(found.numpy(), graph.cells[blob].data.numpy(), 1e-5, blob)
 
 
+CONV = 'convolution_param { num_output: 4 kernel_size: 3 pad: 9 weight_filler { type: "gaussian" } }'
+SCALE = 'scale_param { AXIS bias_term: true filler { type: "gaussian" } bias_filler { type: "gaussian" } }'
+DECONV = (
+    'convolution_param { num_output: 4 group: 4 kernel_size: 4 stride: 2 weight_filler { type: "bilinear" } '
+    'bias_filler { type: "gaussian" } }'
+)
+BESIDE = {  # layers that may not be drawn into the one before them, or not be computed of a part alone
+    "a ReLU beside another reader": [
+        ("Convolution", "data", "c", CONV),
+        ("ReLU", "c", "r", ""),
+        ("Eltwise", "c r", "e", ""),
+    ],
+    "a ReLU behind Dropout beside another reader": [
+        ("Convolution", "data", "c", CONV),
+        ("Dropout", "c", "d", ""),
+        ("ReLU", "d", "r", ""),
+        ("Eltwise", "c r", "e", ""),
+    ],
+    "a ReLU in place, after another reader": [
+        ("Convolution", "data", "c", CONV),
+        ("Split", "c", "s1 s2", ""),
+        ("Power", "s1", "p", "power_param { scale: 2 }"),
+        ("ReLU", "s2", "s2", ""),
+    ],
+    "two crops of one deconvolution": [
+        ("Convolution", "data", "c", CONV),
+        ("Deconvolution", "c", "u", DECONV),
+        ("Crop", "u c", "x", "crop_param { offset: 3 }"),
+        ("Crop", "u data", "y", "crop_param { offset: 1 }"),
+    ],
+    "a Scale by rows": [
+        ("Convolution", "data", "c", "convolution_param { num_output: 4 kernel_h: 1 kernel_w: 1 }"),
+        ("Scale", "c", "s", SCALE.replace("AXIS", "axis: 2")),
+    ],
+    "a Scale by columns, behind a pad": [
+        ("Convolution", "data", "c", CONV),
+        ("Pooling", "c", "p", "pooling_param { kernel_size: 2 }"),
+        ("Scale", "p", "s", SCALE.replace("AXIS", "axis: 3")),
+        ("Convolution", "s", "t", CONV),
+    ],
+    "LRN within a channel, behind a pad": [
+        ("Convolution", "data", "c", CONV),
+        ("LRN", "c", "l", "lrn_param { local_size: 3 norm_region: WITHIN_CHANNEL }"),
+        ("Convolution", "l", "t", CONV),
+    ],
+    "a BatchNorm by the batch's own numbers": [
+        ("Convolution", "data", "c", CONV),
+        ("BatchNorm", "c", "b", "batch_norm_param { use_global_stats: false }"),
+        ("Convolution", "b", "t", CONV),
+    ],
+    "a stride and one column": [
+        ("Convolution", "data", "c", "convolution_param { num_output: 1 kernel_size: 1 weight_filler { value: 1 } }"),
+        (
+            *("Convolution", "c", "t"),
+            'convolution_param { num_output: 40 kernel_h: 3 kernel_w: 9 stride: 3 weight_filler { type: "gaussian" } }',
+        ),
+    ],
+}
+
+
+def written(layers: list[tuple[str, str, str, str]], photo: tuple[int, ...]) -> Graph:
+    """A net of layers (type, bottoms, tops, parameters)."""
+    text = f'input: "data" input_dim: {list(photo)} '
+    for kind, bottoms, tops, param in layers:
+        ends = " ".join([f'bottom: "{name}"' for name in bottoms.split()] + [f'top: "{name}"' for name in tops.split()])
+        text += f'layer {{ name: "{kind} {tops}" type: "{kind}" {ends} {param} }} '
+    return Graph(parse_prototxt(text))
+
+
+def must_agree(graph: Graph, *photos: torch.Tensor) -> None:
+    engine = Engine(graph)
+    for photo in photos:
+        wanted = by_layers(graph, photo)
+        for blob, found in engine.run([photo]).items():
+            must_be_close(found.numpy(), wanted[blob], 1e-5, blob)
+
+
+@pytest.mark.parametrize("name", BESIDE)
+def test_what_stands_beside_is_computed_too(name: str) -> None:
+    torch.manual_seed(0)
+    graph = written(BESIDE[name], (1, 3, 4, 11))
+    must_agree(graph, torch.randn(1, 3, 4, 11), torch.randn(1, 3, 4, 11))
+
+
+def test_a_photo_that_no_kernel_reaches() -> None:
+    sparse = "convolution_param { num_output: 2 kernel_size: 1 stride: 3 pad: 1 }"
+    must_agree(written([("Convolution", "data", "c", sparse)], (1, 3, 6, 1)), torch.randn(1, 3, 6, 1))
+
+
+def test_a_separable_kernel_is_so_in_each_channel() -> None:
+    graph = written([("Deconvolution", "data", "u", DECONV.replace("4", "2"))], (1, 2, 5, 6))
+    weight = graph.parameters["Deconvolution u"][0].data
+    weight[1] = 1e-7 * torch.randn(2, 2)  # no product of a column and a row
+    weight[0] = 1
+    (found,) = Engine(graph).run([torch.ones(1, 2, 5, 6)]).values()
+    wanted = by_layers(graph, torch.ones(1, 2, 5, 6))["u"]
+    must_be_close(found[:, 1].numpy(), wanted[:, 1], 1e-5, "the small channel")
+
+
+def test_bfloat16_pools_at_edges() -> None:
+    pooling = "pooling_param { kernel_size: 3 stride: 2 pad: 2 }"
+    graph = written([("Pooling", "data", "p", pooling)], (1, 3, 8, 8))
+    photo = -torch.rand(1, 3, 8, 8)
+    (found,) = Engine(graph, torch.bfloat16).run([photo]).values()
+    must_be_close(found.numpy(), by_layers(graph, photo)["p"], 1e-2, "p")
+
+
+@st.composite
+def networks(draw: st.DrawFn) -> list[tuple[str, str, str, str]]:
+    """Layers that read any blobs before them, some in place."""
+    layers: list[tuple[str, str, str, str]] = []
+    free = ["padded"]  # blobs of four channels, all of one size
+    for number in range(draw(st.integers(2, 9))):
+        bottom, top = draw(st.sampled_from(free)), f"b{number}"
+        kind = draw(
+            st.sampled_from(["conv", "conv", "relu", "bn", "scale", "split", "dropout", "eltwise", "lrn", "crop"])
+        )
+        if kind == "conv":
+            pad = draw(st.integers(1, 6))
+            own = f"num_output: 4 kernel_size: {2 * pad + 1} pad: {pad}"
+            fill = 'weight_filler { type: "xavier" } bias_filler { type: "gaussian" }'
+            layers.append(("Convolution", bottom, top, f"convolution_param {{ {own} {fill} }}"))
+        elif kind in ("eltwise", "crop"):
+            other = draw(st.sampled_from(free))
+            layers.append(("Eltwise" if kind == "eltwise" else "Crop", f"{bottom} {other}", top, ""))
+        elif kind == "split":
+            layers.append(("Split", bottom, f"{top} {top}x", ""))
+            free.append(f"{top}x")
+        else:
+            named = {"relu": "ReLU", "bn": "BatchNorm", "scale": "Scale", "dropout": "Dropout", "lrn": "LRN"}[kind]
+            in_place = kind != "lrn" and bottom != "padded" and not any(bottom in one[1].split() for one in layers)
+            top = bottom if in_place and draw(st.booleans()) else top
+            layers.append((named, bottom, top, SCALE.replace("AXIS", "") if kind == "scale" else ""))
+        free.append(top)
+    return layers
+
+
+@settings(max_examples=100, deadline=None)
+@given(networks(), st.integers(5, 12), st.integers(5, 12), st.integers(0, 5))
+def test_any_net(layers: list[tuple[str, str, str, str]], rows: int, columns: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    graph = written([("Convolution", "data", "padded", CONV), *layers], (1, 3, rows, columns))
+    for name, cells in graph.parameters.items():
+        if name.startswith("BatchNorm"):
+            for cell in cells:
+                cell.data = torch.rand(cell.shape) + 0.5
+    must_agree(graph, torch.randn(1, 3, rows, columns), torch.randn(1, 3, rows, columns))
+
+
 # ---- behind pycaffe's face ------------------------------------------------------------------------------------------
 
 
@@ -241,3 +390,67 @@ def test_weights_copied_in_count(net: caffe.Net, golden: Path) -> None:
     net.forward(data=photo)
     net.copy_from(str(golden / "nets/fcn8s_vgg.caffemodel"))
     must_be_close(net.forward(data=photo)["score"], before, 1e-6, "score")
+
+
+def test_a_reshape_shows_in_all_blobs_after_a_pass(net: caffe.Net) -> None:
+    held = net.blobs["data"].data
+    net.forward(data=photo_of(net, 0))
+    rows, columns = (side + 32 for side in held.shape[2:])
+    net.blobs["data"].reshape(2, 3, rows, columns)
+    photo = photo_of(net, 1)
+    net.forward(data=photo)
+    assert net.blobs["conv1_1"].shape[0] == 2
+    assert net.blobs["score"].shape[2:] == (rows, columns)
+    net.blobs["data"].reshape(*held.shape)
+    net.reshape()
+    assert net.blobs["conv1_1"].shape[0] == 1
+    net.blobs["data"].data[...] = photo[:1, :, : held.shape[2], : held.shape[3]]
+    wanted = net.blobs["data"].data.copy()
+    assert not net.blobs["pool3"].data.any(), "no pass of this size yet"
+    assert np.array_equal(net.blobs["data"].data, wanted)
+
+
+def test_weights_that_another_net_shares_count(golden: Path) -> None:
+    files = [str(golden / f"nets/fcn8s_vgg.{kind}") for kind in ("prototxt", "caffemodel")]
+    first, second = caffe.Net(*files, caffe.TEST), caffe.Net(files[0], caffe.TEST)
+    second.share_with(first)
+    photo = photo_of(first, 0)
+    assert np.array_equal(second.forward(data=photo)["score"], first.forward(data=photo)["score"])
+    for name in ("score_fr", "upscore8"):
+        first.params[name][0].data[...] *= 2
+    wanted = by_layers(first.graph, torch.from_numpy(photo))["score"]
+    must_be_close(second.forward(data=photo)["score"], wanted, 1e-5, "score")
+
+
+def test_what_has_a_memory_of_its_own_is_left_to_its_layers(tmp_path: Path) -> None:
+    text = """
+    layer { name: "d" type: "DummyData" top: "x" dummy_data_param { shape { dim: 1 dim: 1 dim: 2 dim: 2 }
+      data_filler { type: "gaussian" } } }
+    layer { name: "r" type: "ReLU" bottom: "x" top: "y" }
+    layer { name: "p" type: "Power" bottom: "y" top: "z" power_param { scale: 2 } }
+    """
+    (tmp_path / "net.prototxt").write_text(text)
+    drawn = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    found = drawn.forward()["z"].copy()
+    assert np.array_equal(2 * drawn.blobs["y"].data, found), "inner blobs are of the same draw"
+
+
+def test_an_input_that_no_output_needs(tmp_path: Path) -> None:
+    text = """
+    layer { name: "in" type: "Input" top: "x" top: "label" input_param { shape { dim: 1 dim: 1 dim: 2 dim: 3 } } }
+    layer { name: "s" type: "Silence" bottom: "label" }
+    layer { name: "p" type: "Power" bottom: "x" top: "y" power_param { scale: 2 } }
+    """
+    (tmp_path / "net.prototxt").write_text(text)
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    net.blobs["x"].data[...] = 3
+    assert (net.forward()["y"] == 6).all()
+
+
+def test_an_input_changed_in_place_is_changed(tmp_path: Path) -> None:
+    text = 'input: "x" input_dim: [1, 1, 1, 2] layer { name: "r" type: "ReLU" bottom: "x" top: "x" }'
+    (tmp_path / "net.prototxt").write_text(text)
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    net.blobs["x"].data[...] = [[[[-1, 2]]]]
+    net.forward()
+    assert net.blobs["x"].data.tolist() == [[[[0, 2]]]]

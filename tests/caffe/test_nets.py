@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from tests.caffe.conftest import GOLDEN, listed, must_be_close
 
+from fullconv.base.errors import CaffeError
 from fullconv.caffe.graph import Graph
 from fullconv.caffe.prototxt import read_prototxt
 from fullconv.caffe.rules import State
@@ -143,3 +144,17 @@ def test_a_classifier_and_its_convolutional_form_are_caffes(golden: Path, name: 
     must_be_close(each.T.reshape(grid[1:]), kept["windows:fc8"], 1e-5, "windows")
     must_be_close(each[:1], kept["same_size:fc8"], 1e-5, "the first window")
     must_be_close(scores(golden, f"{name}_conv", windows[:1])["fc8-conv"], kept["same_size:fc8-conv"], 1e-5, "its map")
+
+
+def test_a_size_that_an_inner_product_does_not_take_is_refused(golden: Path) -> None:
+    graph = Graph(read_prototxt(golden / "nets/lenet_like.prototxt"))
+    (name,) = graph.inputs
+    cell = graph.cells[name]
+    shape = cell.shape
+    cell.reshape((*shape[:2], shape[2] + 8, shape[3] + 8))
+    with pytest.raises(CaffeError, match=r"InnerProduct.*want others") as refused:
+        graph.reshape()
+    assert "its parameters have the shapes" in refused.value.must
+    cell.reshape((shape[0], shape[1] + 1, *shape[2:]))
+    with pytest.raises(CaffeError, match=r"Convolution.*want others"):
+        graph.reshape()

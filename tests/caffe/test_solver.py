@@ -11,7 +11,7 @@ import pytest
 import torch
 from tests.caffe.conftest import listed, must_be_close
 
-from fullconv.base.errors import WeightsError
+from fullconv.base.errors import CaffeError, WeightsError
 from fullconv.caffe.solver import Solver
 from fullconv.caffe.weights import copy_weights
 
@@ -107,3 +107,29 @@ def test_a_snapshot_has_caffes_bytes(folder: Path) -> None:
 def test_a_state_of_another_net_is_refused(folder: Path) -> None:
     with pytest.raises(WeightsError, match="histories"):
         solver_of("adam").restore(folder / "heavy_iter_6.solverstate")
+
+
+def test_a_net_that_shares_is_trained(folder: Path) -> None:
+    kept = np.load("heavy.npz")
+    solver, other = solver_of("heavy"), solver_of("heavy")
+    solver.net.share(other.net)
+    before = [cell.data.clone() for cell in other.net.learnable]
+    for blob in ("data", "label"):
+        solver.net.cells[blob].data = torch.from_numpy(kept[blob][0])
+    solver.step(2)
+    assert all(
+        not torch.equal(cell.data, old)
+        for cell, old in zip(other.net.learnable, before, strict=True)
+        if cell.lr_mult and cell.diff.any()
+    )
+    assert any(cell.diff.any() for cell in other.net.learnable)
+
+
+def test_a_pass_backward_after_numbers_changed_asks_for_one_forward(folder: Path) -> None:
+    kept = np.load("heavy.npz")
+    solver = solver_of("heavy")
+    for blob in ("data", "label"):
+        solver.net.cells[blob].data = torch.from_numpy(kept[blob][0])
+    solver.step(1)
+    with pytest.raises(CaffeError, match="comes before one backward"):
+        solver.net.backward()

@@ -16,12 +16,11 @@ from torch import Tensor
 
 from fullconv.caffe.graph import Graph
 from fullconv.caffe.layer import Shape
-from fullconv.caffe.normalising import BatchNorm
 from fullconv.caffe.regions import Region, area, blank_part, hull, inward, outward, overlap, small_size, whole, within
-from fullconv.caffe.spatial import Convolution, Deconvolution, Pooling
-from fullconv.caffe.steps import Step, slid, steps_of, upsampled
+from fullconv.caffe.spatial import Convolution, Pooling
+from fullconv.caffe.steps import Step, a_number_a_channel, slid, steps_of, upsampled
 
-_POINTWISE = ("ReLU", "LRN", "Power", "Sigmoid", "TanH", "AbsVal", "ELU", "PReLU", "Scale", "BatchNorm", "Exp", "BNLL")
+_POINTWISE = ("ReLU", "Power", "Sigmoid", "TanH", "AbsVal", "ELU", "PReLU", "Exp", "BNLL")
 _WORTH = 0.9  # share of a map from which on it is computed whole
 _SIZES = 2  # of photos, whose frames are kept
 
@@ -78,6 +77,8 @@ class Engine:
         graph: with its weights; they are not to change.
         dtype: that convolutions with many outputs compute in: float32, or bfloat16 where that is asked for.
         outputs: blobs; None takes the graph's outputs.
+
+    `inputs` are those of the graph's that the outputs need, by name.
     """
 
     def __init__(self, graph: Graph, dtype: torch.dtype = torch.float32, outputs: Sequence[str] | None = None) -> None:
@@ -95,20 +96,22 @@ class Engine:
         """The outputs by name, float32, as their own.
 
         Args:
-            photos: float32, one tensor an input that is needed, in the graph's order.
+            photos: float32, one tensor for each of `inputs`, in their order.
         """
         shapes = tuple(tuple(one.shape) for one in photos)
         with torch.no_grad():
-            if shapes not in self._sizes:
-                while len(self._sizes) >= _SIZES:
-                    del self._sizes[next(iter(self._sizes))]
-                self._sizes[shapes] = self._plan(shapes)
-            return self._run(photos, self._sizes[shapes])
+            sized = self._sizes.pop(shapes, None) or self._plan(shapes)
+            while len(self._sizes) >= _SIZES:
+                del self._sizes[next(iter(self._sizes))]
+            self._sizes[shapes] = sized  # the last that was used stands last
+            return self._run(photos, sized)
 
     # ---- a photo ----
 
     def _run(self, photos: Sequence[Tensor], sized: Sized) -> dict[str, Tensor]:
-        values = {value: Patch(one, sized.regions[value]) for value, one in zip(self.inputs, photos, strict=True)}
+        values = {
+            value: Patch(one, sized.regions[value]) for value, one in zip(self.inputs.values(), photos, strict=True)
+        }
         for place, step in enumerate(self.steps):
             if sized.regions[step.outputs[0]] is None:
                 given = [self._whole(value, values[value], sized) for value in step.inputs]
@@ -148,7 +151,7 @@ class Engine:
     # ---- a size ----
 
     def _plan(self, shapes: tuple[Shape, ...]) -> Sized:
-        sized = Sized(dict(zip(self.inputs, shapes, strict=True)), {})
+        sized = Sized(dict(zip(self.inputs.values(), shapes, strict=True)), {})
         alone = len(shapes) == 1 and len(shapes[0]) == 4
         for value, shape in sized.shapes.items():
             sized.regions[value] = whole(shape[2:]) if alone else None
@@ -162,17 +165,13 @@ class Engine:
     def _reached(self, step: Step, sized: Sized) -> Region | None:
         """What of a step's output the photo reaches; None: all, or nobody knows."""
         region = sized.regions[step.inputs[0]] if len(step.inputs) == 1 and len(step.outputs) == 1 else None
-        layer = step.node.layer
-        if region is None or isinstance(layer, Deconvolution):
-            return None
-        if not step.slides and (
-            layer.param.type not in _POINTWISE or (isinstance(layer, BatchNorm) and layer.phase == "TRAIN")
-        ):
+        if region is None or not (step.slides or _pointwise(step)):
             return None
         size = sized.shapes[step.outputs[0]][2:]
         if step.window is not None:
             region = outward(region, step.window, size)
-        return region if area(region) < _WORTH * area(whole(size)) else None
+        worth = min(last - first for first, last in region) > 0 and area(region) < _WORTH * area(whole(size))
+        return region if worth else None
 
     def _widen(self, sized: Sized) -> None:
         """Compute so much more of maps that poolings need no frame."""
@@ -199,7 +198,7 @@ class Engine:
         others = [value for place, step in enumerate(self.steps) if place not in parts for value in step.inputs]
         read_whole = {*others, *self.outputs.values()}
         last = {step.inputs[0]: place for place, step in parts.items()}
-        (photo,) = self.inputs
+        (photo,) = self.inputs.values()
         _, channels, *size = sized.shapes[photo]
         small = small_size(size, [step.window for step in parts.values() if step.window is not None])
         blanks = {photo: torch.zeros(1, channels, *small)}
@@ -227,3 +226,16 @@ class Engine:
         inside = (rows.start, rows.stop), (columns.start, columns.stop)
         data[:, :, to_rows, to_columns] = blank_part(blank, size, inside)
         return Frame(data, lies)
+
+
+def _pointwise(step: Step) -> bool:
+    """Whether a step computes a place from that place alone, by one rule for all places."""
+    layer = step.node.layer
+    if layer.param.type == "LRN":
+        return bool(layer.param.lrn_param.norm_region == "ACROSS_CHANNELS")
+    if layer.param.type == "BatchNorm":
+        param = layer.param.batch_norm_param
+        return layer.phase == "TEST" and not (param.has("use_global_stats") and not param.use_global_stats)
+    if layer.param.type == "Scale":
+        return a_number_a_channel(step.node)
+    return layer.param.type in _POINTWISE

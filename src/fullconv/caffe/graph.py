@@ -6,11 +6,15 @@ In: a NetParameter. Out: a Graph, which computes forward, and backward where a l
 from __future__ import annotations
 
 import difflib
+import weakref
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from fullconv.base.errors import CaffeError
@@ -21,6 +25,7 @@ from fullconv.caffe.message import Message
 from fullconv.caffe.rules import State, kept, with_splits
 from fullconv.caffe.upgrade import upgraded
 
+_DATA = ("Data", "ImageData", "MemoryData", "WindowData")
 _AUTOMATIC = "(automatic)"  # the top of a loss that names none
 
 
@@ -92,11 +97,30 @@ class ParameterCell(Cell):
     def __init__(self, name: str, shape: Shape, filler: Message) -> None:
         super().__init__(name, shape)
         self.filler = filler
+        self._handed: list[weakref.ref[NDArray[np.float32]]] = []
+        self._sum: int | None = None  # of its numbers, when they were looked at last
+        self._changes = 0
         self.lr_mult: float | None = None
         self.decay_mult: float | None = None
 
     def first(self) -> Tensor:
         return filled(self.shape, self.filler, of=self.name)
+
+    def hand_out(self, array: NDArray[np.float32]) -> None:
+        """An array of its memory was given away: from now on it may be written into."""
+        if not self._handed and self._changes:  # somebody has asked for `state`
+            self._sum = zlib.crc32(self.data.numpy().data)
+        self._handed = [*(one for one in self._handed if one() is not None), weakref.ref(array)]
+
+    def state(self) -> tuple[Tensor, int, int]:
+        """What changes when its numbers do, however they are written."""
+        if self._handed:
+            now = zlib.crc32(self.data.numpy().data)
+            self._changes += now != self._sum
+            self._sum = now
+            self._handed = [one for one in self._handed if one() is not None]
+        self._changes = max(self._changes, 1)
+        return self.data, self.data._version, self._changes
 
     def put(self, values: Tensor) -> None:
         """Take numbers of its shape; what looks at its memory sees them."""
@@ -226,10 +250,16 @@ class Graph:
 
     def _layer(self, param: Message) -> Layer:
         kind = LAYERS.get(param.type)
+        if param.type in _DATA:
+            raise CaffeError(
+                "photos come from the caller, from HDF5 or from the FCN authors' data layers",
+                f"{self.of}: '{param.name}' is of type '{param.type}'",
+                'put an Input layer in its place, and fill its blobs: net.blobs["data"].data[...] = photo',
+            )
         if kind is None:
             near = difflib.get_close_matches(param.type, LAYERS, 3, 0.5)
             raise CaffeError(
-                "a layer is of a type that BVLC Caffe has",
+                "a layer is of a type of BVLC Caffe that is known here",
                 f"{self.of}: '{param.name}' is of type '{param.type}'" + (f"; near: {', '.join(near)}" if near else ""),
                 "take out what comes after the scores, or write the layer with those that there are",
             )
@@ -259,7 +289,7 @@ class Graph:
 
     def _checked(self, layer: Layer, shapes: list[Shape]) -> list[Shape]:
         for shape in shapes:
-            if any(size < 0 for size in shape) or len(shape) > MOST_AXES or count(shape) > MOST:
+            if any(size < 0 for size in shape) or len(shape) > MOST_AXES or count([size or 1 for size in shape]) > MOST:
                 layer.fail(
                     f"a blob has at most {MOST_AXES} axes, none negative, and 2^31 - 1 numbers", f"shape {list(shape)}"
                 )
@@ -321,9 +351,37 @@ class Graph:
         """Give all blobs the shapes that follow from the inputs'. Raises: CaffeError where they do not fit."""
         for node in self.nodes:
             if not node.layer.is_input:
-                shapes = self._checked(node.layer, node.layer.shapes([cell.shape for cell in node.bottoms]))
+                bottoms = [cell.shape for cell in node.bottoms]
+                shapes = self._checked(node.layer, node.layer.shapes(bottoms))
+                if [one.shape for one in node.layer.parameters(bottoms)] != node.shapes:
+                    node.layer.fail(
+                        f"its parameters have the shapes {[list(one) for one in node.shapes]}",
+                        f"bottoms {[list(one) for one in bottoms]} want others",
+                        "give the inputs the channels, and before an InnerProduct the size, of the prototxt",
+                    )
                 for cell, shape in zip(node.tops, shapes, strict=True):
                     cell.reshape(shape)
+                    cell.later = None
+
+    def needed(self, names: Sequence[str]) -> list[Node]:
+        """The layers that blobs depend on, in order. A blob that is changed in place depends on all its changes."""
+        wanted = {id(self.cells[name]) for name in names}
+        for node in reversed(self.nodes):
+            if any(id(cell) in wanted for cell in node.tops):
+                wanted.update(id(cell) for cell in node.bottoms)
+        return [node for node in self.nodes if any(id(cell) in wanted for cell in node.tops)]
+
+    def numbers(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What a pass gives for all blobs, which it leaves as they are; layers that read files have no part in it."""
+        found = {id(self.cells[name]): values for name, values in inputs.items()}
+        for node in self.nodes:
+            if not node.layer.is_input:
+                given = [found[id(cell)] for cell in node.bottoms]
+                blobs = [cell.data.reshape(shape) for cell, shape in zip(node.blobs, node.shapes, strict=True)]
+                with torch.no_grad():
+                    made = node.layer.run(given, blobs)
+                found |= {id(cell): top for cell, top in zip(node.tops, made, strict=True)}
+        return {name: found[id(cell)] for name, cell in self.cells.items()}
 
     def forward(self, first: int = 0, last: int | None = None) -> float:
         """Compute layers `first` to `last`, both included. Returns: their loss. Raises: CaffeError."""
@@ -380,7 +438,11 @@ class Graph:
         found: Sequence[Tensor | None] = [None] * len(wanted)
         if used and wanted:
             outputs, diffs = zip(*used, strict=True)
-            found = torch.autograd.grad(outputs, wanted, diffs, retain_graph=True, allow_unused=True)
+            try:
+                found = torch.autograd.grad(outputs, wanted, diffs, retain_graph=True, allow_unused=True)
+            except RuntimeError as error:  # numbers or shapes are not those of the pass
+                why = str(error).splitlines()[0]
+                node.layer.fail("a pass forward with these numbers comes before one backward", why, "call forward()")
         grads = {id(one): grad for one, grad in zip(wanted, found, strict=True)}
         for cell, one in zip(node.bottoms, given, strict=True):
             if one.requires_grad:
@@ -393,11 +455,16 @@ class Graph:
     def share(self, other: Graph) -> None:
         """Take the other's parameters for those layers that both have by name. Raises: CaffeError for other shapes."""
         theirs = {node.name: node for node in reversed(other.nodes)}
+        taken: dict[int, ParameterCell] = {}
         for node in self.nodes:
             if (like := theirs.get(node.name)) is not None and node.blobs:
                 if like.shapes != node.shapes:
                     node.layer.fail("it has its shapes in the net that it shares with", f"{node.shapes}, {like.shapes}")
-                node.blobs = like.blobs
+                taken |= {id(own): theirs for own, theirs in zip(node.blobs, like.blobs, strict=True)}
+        for node in self.nodes:
+            node.blobs = [taken.get(id(cell), cell) for cell in node.blobs]
+        self.learnable = list(dict.fromkeys(taken.get(id(cell), cell) for cell in self.learnable))
+        self._owners = {name: taken.get(id(cell), cell) for name, cell in self._owners.items()}
 
     def clear_parameter_diffs(self) -> None:
         for cell in self.learnable:

@@ -1,6 +1,6 @@
 """What of a map a photo reaches, and which blank photo is enough for the rest. Road: caffe, geometry of the engine.
 
-A span is the first and the last but one place along an axis; a region is a span of rows and one of columns.
+A span is the first place along an axis and the one past the last; a region is a span of rows and one of columns.
 """
 
 from __future__ import annotations

@@ -13,10 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fullconv.caffe.layer import Layer, Parameter, Shape, count
+from fullconv.caffe.layer import MOST, Layer, Parameter, Shape, count
 from fullconv.caffe.message import Message
 
-_LOWEST = torch.finfo(torch.float32).min
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 _TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 
@@ -148,13 +147,7 @@ class Convolution(_Windowed):
         return top.reshape(*shape[:axis], top.shape[1], *size)
 
     def slide(self, items: Tensor, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
-        pad = window.pad
-        short = [e - n - 2 * p for n, p, e in zip(items.shape[2:], pad, window.extent, strict=True)]
-        if max(short) > 0:  # the kernel hangs over the edge by less than a stride: what is missing is 0
-            items = F.pad(
-                items, [end for p, s in zip(pad[::-1], short[::-1], strict=True) for end in (p, p + max(s, 0))]
-            )
-            pad = (0,) * len(pad)
+        items, pad = _with_what_is_missing(items, window)
         convolve = _CONVOLUTIONS[len(pad)]
         return convolve(items, weight, bias, window.stride, pad, window.dilation, self.param.convolution_param.group)
 
@@ -187,15 +180,27 @@ class Im2col(_Windowed):
     output = Convolution.output
 
     def shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
-        if len(bottoms[0]) != 4:
-            self.fail("its bottom has 4 axes", f"shape {list(bottoms[0])}")
+        if len(bottoms[0]) != 4 or self.channel_axis(bottoms[0]) != 1:
+            axis = self.param.convolution_param.axis
+            self.fail("its bottom has 4 axes, channels on axis 1", f"shape {list(bottoms[0])}, axis {axis}")
         number, channels = bottoms[0][:2]
         return [(number, channels * count(self.window(2).kernel), *self.size_of(bottoms)[0])]
 
     def run(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> list[Tensor]:
         window = self.window(2)
-        columns = F.unfold(bottoms[0], window.kernel, window.dilation, window.pad, window.stride)
+        items, pad = _with_what_is_missing(bottoms[0], window)
+        columns = F.unfold(items, window.kernel, window.dilation, pad, window.stride)
         return [columns.reshape(self.shapes([tuple(bottoms[0].shape)])[0])]
+
+
+def _with_what_is_missing(items: Tensor, window: Window) -> tuple[Tensor, tuple[int, ...]]:
+    """Items, and the padding they need, where the kernel hangs over the edge by less than a stride: zeros are there."""
+    pad = window.pad
+    short = [e - n - 2 * p for n, p, e in zip(items.shape[2:], pad, window.extent, strict=True)]
+    if max(short) <= 0:
+        return items, pad
+    ends = [end for p, s in zip(pad[::-1], short[::-1], strict=True) for end in (p, p + max(s, 0))]
+    return F.pad(items, ends), (0,) * len(pad)
 
 
 # ---- pooling --------------------------------------------------------------------------------------------------------
@@ -252,10 +257,15 @@ class Pooling(Layer):
                     "the kernel fits into its padded bottom", f"kernel {k} on {n} with pad {p}", "give a larger photo"
                 )
             size.append(out)
+        reach = [(out - 1) * s + k for out, s, k in zip(size, window.stride, window.kernel, strict=True)]
+        if count((*shape[:2], *reach)) > MOST:
+            self.fail("a padded bottom has at most 2^31 - 1 numbers", f"shape {[*shape[:2], *reach]}")
         return tuple(size)
 
     def shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         (shape,) = bottoms
+        if self.param.pooling_param.pool == "AVE" and len(self.param.top) > 1:
+            self.fail("means have one top", f"{len(self.param.top)}")
         found = (*shape[:2], *self.output(shape, self.window(shape)))
         return [found] * max(1, len(self.param.top))
 
@@ -267,7 +277,7 @@ class Pooling(Layer):
             return [mean_of_windows(bottoms[0], window, size)]
         if len(self.param.top) < 2:
             return [highest_of_windows(bottoms[0], window, size)]
-        padded = _padded(bottoms[0], window, size, _LOWEST)
+        padded = _padded(bottoms[0], window, size, torch.finfo(bottoms[0].dtype).min)
         top, places = F.max_pool2d(padded, window.kernel, window.stride, return_indices=True)
         rows, columns = places // padded.shape[3] - window.pad[0], places % padded.shape[3] - window.pad[1]
         return [top, (rows * shape[3] + columns).to(top.dtype)]
@@ -279,7 +289,7 @@ def highest_of_windows(items: Tensor, window: Window, size: tuple[int, ...]) -> 
         top = F.max_pool2d(items, window.kernel, window.stride, window.pad, ceil_mode=True)
         if tuple(top.shape[2:]) == size:
             return top
-    return F.max_pool2d(_padded(items, window, size, _LOWEST), window.kernel, window.stride)
+    return F.max_pool2d(_padded(items, window, size, torch.finfo(items.dtype).min), window.kernel, window.stride)
 
 
 def mean_of_windows(items: Tensor, window: Window, size: tuple[int, ...]) -> Tensor:
@@ -307,6 +317,8 @@ class SPP(Layer):
     def _levels(self, shape: Shape) -> list[tuple[Window, tuple[int, ...]]]:
         if len(shape) != 4:
             self.fail("its bottom has 4 axes", f"shape {list(shape)}")
+        if self.param.spp_param.pyramid_height < 1:
+            self.fail("pyramid_height is at least 1", str(self.param.spp_param.pyramid_height))
         found = []
         for level in range(self.param.spp_param.pyramid_height):
             bins = 2**level
@@ -321,7 +333,8 @@ class SPP(Layer):
 
     def shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         (shape,) = bottoms
-        return [(shape[0], shape[1] * sum(count(size) for _, size in self._levels(shape)))]
+        places = sum(count(size) for _, size in self._levels(shape))
+        return [(shape[0], shape[1] * places)]
 
     def run(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> list[Tensor]:
         (items,) = bottoms

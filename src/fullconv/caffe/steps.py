@@ -6,6 +6,7 @@ what the Crop behind it keeps, and where its kernels are separable, as bilinear 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -68,56 +69,43 @@ class Step:
         return made if self.crop is None else self.crop.shapes([made[0], of[self.like]])
 
 
-def steps_of(graph: Graph, outputs: Sequence[str]) -> tuple[list[Step], list[int], dict[str, int]]:
-    """Steps to some of a graph's blobs; the numbers of the inputs that they need, and of the blobs by name."""
-    steps: list[Step] = []
-    inputs: list[int] = []
+def steps_of(graph: Graph, outputs: Sequence[str]) -> tuple[list[Step], dict[str, int], dict[str, int]]:
+    """Steps to some of a graph's blobs; the numbers of the inputs that they need, and of the blobs, by name."""
+    nodes: list[tuple[Node, list[int], list[int]]] = []  # with the values that a node reads and makes
     at: dict[int, int] = {}  # cell -> its value as of now
-    made_by: dict[int, Step] = {}
     number = 0
-    wanted = {id(graph.cells[name]) for name in outputs}
-    nodes = _needed(graph, wanted)
-    readers: dict[int, int] = {}
-    for node in nodes:
-        for cell in node.bottoms:
-            readers[id(cell)] = readers.get(id(cell), 0) + 1
-    for node in nodes:
-        if node.layer.is_input:
-            for cell in node.tops:
-                at[id(cell)] = number
-                inputs.append(number)
-                number += 1
-            continue
+    for node in graph.needed(outputs):
         given = [at[id(cell)] for cell in node.bottoms]
-        before = made_by.get(given[0]) if given else None
-        alone = bool(given) and (
-            node.tops[0] is node.bottoms[0] or (readers[id(node.bottoms[0])] == 1 and id(node.bottoms[0]) not in wanted)
-        )
         if isinstance(node.layer, Dropout | Split) and node.layer.phase == "TEST":
-            at |= {id(cell): given[0] for cell in node.tops}
+            made = given * len(node.tops)
+        else:
+            made = list(range(number, number + len(node.tops)))
+            number += len(made)
+            nodes.append((node, given, made))
+        at |= {id(cell): value for cell, value in zip(node.tops, made, strict=True)}
+    found = {name: at[id(graph.cells[name])] for name in outputs}
+    reads = Counter([*found.values(), *(value for _, given, _ in nodes for value in given)])
+
+    steps: list[Step] = []
+    inputs: dict[str, int] = {}
+    makers: dict[int, Step] = {}
+    drawn: dict[int, int] = {}  # value of a layer that was drawn into a step -> the step's own
+    for node, read, made in nodes:
+        if node.layer.is_input:
+            inputs |= dict(zip(node.layer.param.top, made, strict=True))
             continue
-        if before is not None and alone and _drawn_in(before, node, given):
-            at[id(node.tops[0])] = given[0]
+        given = [drawn.get(value, value) for value in read]
+        before = makers.get(given[0]) if given and reads[read[0]] == 1 else None
+        if before is not None and _drawn_in(before, node, given):
+            drawn[made[0]] = given[0]
             continue
-        made = list(range(number, number + len(node.tops)))
-        number += len(made)
         blobs = [cell.data.reshape(shape) for cell, shape in zip(node.blobs, node.shapes, strict=True)]
         step = Step(node, given, made, blobs, _window(node))
         if isinstance(node.layer, Deconvolution) and step.window is not None and max(step.window.dilation) == 1:
             step.factors = _separated(blobs[0], node.layer.param.convolution_param.group)
         steps.append(step)
-        for cell, value in zip(node.tops, made, strict=True):
-            at[id(cell)], made_by[value] = value, step
-    return steps, inputs, {name: at[id(graph.cells[name])] for name in outputs}
-
-
-def _needed(graph: Graph, wanted: set[int]) -> list[Node]:
-    """The layers that some cells depend on."""
-    needed = set(wanted)
-    for node in reversed(graph.nodes):
-        if any(id(cell) in needed for cell in node.tops):
-            needed.update(id(cell) for cell in node.bottoms)
-    return [node for node in graph.nodes if any(id(cell) in needed for cell in node.tops)]
+        makers |= dict.fromkeys(made, step)
+    return steps, inputs, {name: drawn.get(value, value) for name, value in found.items()}
 
 
 def _window(node: Node) -> Window | None:
@@ -129,6 +117,12 @@ def _window(node: Node) -> Window | None:
         plain = param.pool == "MAX" and not param.global_pooling and len(node.tops) == 1
         return node.layer.window(node.bottoms[0].shape) if plain else None
     return None
+
+
+def a_number_a_channel(node: Node) -> bool:
+    """Whether a Scale has parameters of its own, laid along the channels."""
+    param = node.layer.param.scale_param
+    return len(node.bottoms) == 1 and param.axis in (1, -3) and param.num_axes == 1
 
 
 def _drawn_in(before: Step, node: Node, given: list[int]) -> bool:
@@ -159,7 +153,7 @@ def _drawn_in(before: Step, node: Node, given: list[int]) -> bool:
         scale = 0.0 if float(factor) == 0 else 1 / float(factor)
         by = 1 / torch.sqrt(variances * scale + param.eps)
         plus = -means * scale * by
-    elif isinstance(node.layer, Scale) and len(node.bottoms) == 1 and node.shapes[0] == (channels,):
+    elif isinstance(node.layer, Scale) and a_number_a_channel(node) and node.shapes[0] == (channels,):
         by = node.blobs[0].data
         plus = node.blobs[1].data if len(node.blobs) > 1 else torch.zeros(channels)
     else:
@@ -191,22 +185,27 @@ def _convolved(step: Step, x: Tensor, pad: tuple[int, ...]) -> Tensor:
     assert step.window is not None
     weight, bias = step.blobs[0], step.blobs[1] if len(step.blobs) > 1 else None
     group, window = step.node.layer.param.convolution_param.group, step.window
+    stride = window.stride
     over = [e - n - 2 * p for n, p, e in zip(x.shape[2:], pad, window.extent, strict=True)]
     if max(over) > 0:  # the kernel hangs over the edge
         ends: list[int] = [one for p, o in zip(pad[::-1], over[::-1], strict=True) for one in (p, p + max(o, 0))]
         x, pad = F.pad(x, ends), (0, 0)
     rows, columns = (
-        (n + 2 * p - e) // s + 1 for n, p, e, s in zip(x.shape[2:], pad, window.extent, window.stride, strict=True)
+        (n + 2 * p - e) // s + 1 for n, p, e, s in zip(x.shape[2:], pad, window.extent, stride, strict=True)
     )
+    if min(rows, columns) == 1 and max(stride) > 1:  # oneDNN errs with one column and a stride (torch 2.14)
+        x = F.pad(x, (pad[1], pad[1], pad[0], pad[0]))[..., : window.extent[0] + (rows - 1) * stride[0], :]
+        x = x[..., : window.extent[1] + (columns - 1) * stride[1]]
+        pad, stride = (0, 0), (stride[0] if rows > 1 else 1, stride[1] if columns > 1 else 1)
     places = x.shape[0] * rows * columns
     if group == 1 and places < weight.shape[0]:  # windows side by side take less room than weights in another order
-        seen = F.unfold(x, window.kernel, window.dilation, pad, window.stride).mT.reshape(places, -1)
+        seen = F.unfold(x, window.kernel, window.dilation, pad, stride).mT.reshape(places, -1)
         found = F.linear(seen, weight.flatten(1), bias).reshape(x.shape[0], rows, columns, -1).permute(0, 3, 1, 2)
         return torch.relu_(found) if step.relu else found
     act: Any = "relu" if step.relu else "none"
     x = x.contiguous(memory_format=torch.channels_last)
     made: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        x, weight, bias, pad, window.stride, window.dilation, group, act, [], ""
+        x, weight, bias, pad, stride, window.dilation, group, act, [], ""
     )
     return made
 
@@ -261,8 +260,8 @@ def _separated(weight: Tensor, group: int) -> tuple[Tensor, Tensor] | None:
     at, row, column = range(channels), largest // weight.shape[3], largest % weight.shape[3]
     down, across = kernels[at, :, column], kernels[at, row]
     across = across / kernels[at, row, column].where(kernels[at, row, column] != 0, 1)[:, None]
-    off = (down[:, :, None] * across[:, None] - kernels).abs().amax()
-    return (down, across) if off <= _SEPARABLE * kernels.abs().amax() else None
+    off = (down[:, :, None] * across[:, None] - kernels).abs().amax((1, 2))
+    return (down, across) if bool((off <= _SEPARABLE * kernels.abs().amax((1, 2))).all()) else None
 
 
 def _spread(x: Tensor, factor: Tensor, stride: int) -> Tensor:
