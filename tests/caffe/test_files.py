@@ -128,8 +128,15 @@ def test_faults_of_a_text_are_said_with_their_place(text: str, said: str) -> Non
     assert "line 1, column" in refused.value.found
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252"])
+def test_a_comment_is_in_any_encoding(encoding: str, tmp_path: Path) -> None:
+    (tmp_path / "net.prototxt").write_bytes('name: "a"  # von Jörg, in Zürich\ninput: "b"'.encode(encoding))
+    found = read_prototxt(tmp_path / "net.prototxt")
+    assert (found.name, found.input) == ("a", ["b"])
+
+
 def test_a_binary_file_is_no_prototxt(tmp_path: Path) -> None:
-    (tmp_path / "net.prototxt").write_bytes(bytes(range(128, 256)))
+    (tmp_path / "net.prototxt").write_bytes(bytes(range(256)))
     with pytest.raises(CaffeError, match="prototxt is text"):
         read_prototxt(tmp_path / "net.prototxt")
     with pytest.raises(CaffeError, match="No such file"):

@@ -30,6 +30,7 @@ _ESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|[xX]([0-9a-fA-F]{1,2})|u([0-9a-fA-F]{4
 _LETTERS = {b"n": b"\n", b"r": b"\r", b"t": b"\t", b"a": b"\a", b"b": b"\b", b"f": b"\f", b"v": b"\v"}
 _RANGES = {"int32": (-(2**31), 2**31 - 1), "uint32": (0, 2**32 - 1), "int64": (-(2**63), 2**63 - 1)}
 _MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_CONTROL = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")  # bytes that no text has
 _TRUE, _FALSE = ("true", "True", "t"), ("false", "False", "f")
 _MOST_TEXT = 8 << 20  # bytes; the largest nets have some 300 KB
 _MOST_WORDS = 1 << 19
@@ -53,6 +54,11 @@ def read_prototxt(path: Path, kind: str = "NetParameter") -> Message:
         kind: the message that it holds: "NetParameter" or "SolverParameter".
     Raises: CaffeError with line and column, as `parse_prototxt` does; or if there is no such file, or it is no text.
     """
+    return parse_prototxt(read_text(path), kind, of=str(path))
+
+
+def read_text(path: Path) -> str:
+    """A prototxt's text: UTF-8, or else Latin-1, as comments are in old files. Raises: CaffeError if it is none."""
     try:
         if path.stat().st_size > _MOST_TEXT:
             raise CaffeError(f"a prototxt has at most {_MOST_TEXT >> 20} MB", f"{path} has more", f"ls -l {path}")
@@ -64,12 +70,15 @@ def read_prototxt(path: Path, kind: str = "NetParameter") -> Message:
     if data.startswith(_MARKS):
         raise CaffeError("a prototxt is UTF-8", f"{path} begins with a byte order mark", "save it as UTF-8 without one")
     try:
-        text = data.decode("utf-8")
+        return data.decode("utf-8")
     except UnicodeDecodeError:
-        raise CaffeError(
-            "a prototxt is text", f"{path} is not; is it a .caffemodel?", "give the .prototxt first, then the weights"
-        ) from None
-    return parse_prototxt(text, kind, of=str(path))
+        if _CONTROL.search(data):
+            raise CaffeError(
+                "a prototxt is text",
+                f"{path} is not; is it a .caffemodel?",
+                "give the .prototxt first, then the weights",
+            ) from None
+    return data.decode("latin-1")
 
 
 def parse_prototxt(text: str, kind: str = "NetParameter", *, of: str = "prototxt") -> Message:

@@ -15,8 +15,6 @@ from fullconv.cli.models import SIZE
 if TYPE_CHECKING:
     from fullconv.caffe.graph import Graph
     from fullconv.labels.space import LabelSpace
-    from fullconv.nets.preparation import Preparation
-    from fullconv.nets.segmentation import SegmentationNet
 
 FILE = click.Path(path_type=Path)
 
@@ -89,7 +87,9 @@ def _line(row: dict[str, Any]) -> str:
 @click.option(
     "--preparation", type=FILE, default=None, help="JSON with channel_order, mean and scale.  [default: Caffe's]"
 )
-@click.option("--output", default=None, metavar="BLOB", help="The scores.  [default: the last output; in ONNX, all]")
+@click.option(
+    "--output", default=None, metavar="BLOB", help="The scores.  [default: under the last output by name; in ONNX, all]"
+)
 def convert(
     prototxt: Path,
     caffemodel: Path,
@@ -106,10 +106,11 @@ def convert(
     """
     from fullconv.caffe.graph import Graph
     from fullconv.caffe.onnx_file import write_onnx
-    from fullconv.caffe.prototxt import read_prototxt
+    from fullconv.caffe.prototxt import read_prototxt, read_text
     from fullconv.caffe.weights import copy_weights
     from fullconv.nets.bundle import save_bundle
-    from fullconv.nets.caffe_network import CAFFE_PHOTO
+    from fullconv.nets.caffe_network import CAFFE_PHOTO, scores_of
+    from fullconv.nets.caffe_segmenter import caffe_segmenter, scores_and_classes
     from fullconv.nets.sources import read_preparation
 
     if out is None and onnx is None:
@@ -117,14 +118,22 @@ def convert(
             "convert writes a bundle, an ONNX file or both", "neither is asked for", "--out FOLDER or --onnx FILE"
         )
     graph = Graph(read_prototxt(prototxt), of=str(prototxt), folder=prototxt.parent)
-    copy_weights(graph, caffemodel)
     prepared = CAFFE_PHOTO if preparation is None else read_preparation(preparation)
+    space = None if out is None else _space(scores_and_classes(graph, output)[1], class_names)
+    copy_weights(graph, caffemodel)
     if onnx is not None:
         said = {"preparation": json.dumps(prepared.to_json())} if preparation or _reads_photos(graph) else {}
         write_onnx(graph, onnx, outputs=[output] if output else None, metadata=said)
         click.echo(f"{onnx} holds the net" + (f"; it reads prepared photos, {prepared.channel_order}" if said else ""))
-    if out is not None:
-        save_bundle(_segmenter(graph, prototxt, class_names=class_names, preparation=prepared, output=output), out)
+    if out is not None and space is not None:
+        if output is None and len(graph.outputs) > 1:
+            click.echo(
+                f"scores: '{scores_of(graph)}', of the last output by name; others: {', '.join(graph.outputs[:-1])} "
+                "(--output BLOB)",
+                err=True,
+            )
+        text = read_text(prototxt)
+        save_bundle(caffe_segmenter(graph, text, label_space=space, preparation=prepared, output=output), out)
         click.echo(f"{out} holds the bundle: fullconv predict {out} PHOTOS")
 
 
@@ -133,33 +142,17 @@ def _reads_photos(graph: Graph) -> bool:
     return len(shapes) == 1 and shapes[0][1:2] == (3,)
 
 
-def _segmenter(
-    graph: Graph, prototxt: Path, *, class_names: Path | None, preparation: Preparation, output: str | None
-) -> SegmentationNet:
-    from fullconv.nets.caffe_network import scores_of
-    from fullconv.nets.caffe_segmenter import caffe_segmenter
-    from fullconv.nets.sources import read_names
-
-    shape = graph.cells[output or scores_of(graph)].shape if not output or output in graph.cells else ()
-    names = None if class_names is None else read_names(class_names)
-    return caffe_segmenter(
-        graph,
-        prototxt.read_text(encoding="utf-8"),
-        label_space=_space(names, shape[1] if len(shape) > 1 else 0),
-        preparation=preparation,
-        output=output,
-    )
-
-
-def _space(names: tuple[str, ...] | None, scores: int) -> LabelSpace:
+def _space(scores: int, class_names: Path | None) -> LabelSpace:
     from fullconv.labels.builtin import VOC_21, VOC_PALETTE
     from fullconv.labels.space import LabelSpace
+    from fullconv.nets.sources import read_names
 
-    if names is None and scores == VOC_21.size:
+    if class_names is None and scores == VOC_21.size:
         return VOC_21
-    names = names or tuple(f"class {index}" for index in range(scores))
-    if len(names) != len(set(names)) or not names:
-        raise UsageError("class names are there once each", f"{len(names)} names", "--class-names FILE")
+    names = tuple(f"class {index}" for index in range(scores)) if class_names is None else read_names(class_names)
+    if len(names) != len(set(names)):
+        twice = next(name for index, name in enumerate(names) if name in names[:index])
+        raise UsageError("class names are there once each", f"'{twice}' is there twice", "rename one in --class-names")
     colours = tuple(VOC_PALETTE[index % len(VOC_PALETTE)] for index in range(len(names)))
     return LabelSpace(
         names, colours, tuple((index,) for index in range(len(names))), (255,) if len(names) <= 255 else ()

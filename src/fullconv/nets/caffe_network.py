@@ -25,6 +25,7 @@ from fullconv.nets.graph import Size
 from fullconv.nets.preparation import Preparation
 
 _INSTEAD = "run it by fullconv.caffe.Net, which runs all its layers"
+_AFTER_SCORES = ("Softmax", "ArgMax", "Split")
 _MAP = 4  # axes of a blob of maps, (N, C, H, W)
 
 CAFFE_PHOTO = Preparation("BGR", (104.00698793, 116.66876762, 122.67891434), (1.0, 1.0, 1.0))
@@ -35,7 +36,7 @@ def read_caffe(prototxt: Path, caffemodel: Path) -> tuple[fx.GraphModule, Size]:
     """The scores of a Caffe classifier as a network, and the size of photo that its prototxt says.
 
     Args:
-        prototxt: its deploy file, which begins with an input; a softmax at its end is left out.
+        prototxt: its deploy file, which begins with an input; a softmax or ArgMax at its end is left out.
     Raises: CaffeError, WeightsError if the files cannot be read; NetError if it is no classifier.
     """
     graph = Graph(read_prototxt(prototxt), of=str(prototxt), folder=prototxt.parent)
@@ -50,13 +51,32 @@ def read_caffe(prototxt: Path, caffemodel: Path) -> tuple[fx.GraphModule, Size]:
     return network_of(graph, scores_of(graph)), (size[0], size[1])
 
 
-def scores_of(graph: Graph) -> str:
-    """The blob of scores: the last output, before a softmax."""
-    output = graph.outputs[-1]
-    last = next(node for node in reversed(graph.nodes) if graph.cells[output] in node.tops)
-    if last.layer.param.type == "Softmax" and last.bottoms[0] is not graph.cells[output]:
-        return last.bottoms[0].name
-    return output
+def scores_of(graph: Graph, output: str | None = None) -> str:
+    """The blob of scores: the one asked for, or what lies under the last output's softmax and ArgMax.
+
+    Args:
+        output: a blob; None takes the last output by name.
+    Raises: NetError if there is no such blob, or no output.
+    """
+    if output is not None and output not in graph.cells:
+        raise NetError(
+            "the scores are a blob of the net",
+            f"{graph.of} has no '{output}'",
+            f"one of its blobs; its outputs are {', '.join(graph.outputs) or 'none'}",
+        )
+    if output is not None:
+        return output
+    if not graph.outputs:
+        raise NetError(
+            "a net of scores has an output",
+            f"{graph.of} has none: its layers read all blobs",
+            "take out the last layer",
+        )
+    cell = graph.cells[graph.outputs[-1]]
+    makers = {id(top): node for node in graph.nodes for top in node.tops}
+    while (maker := makers[id(cell)]).layer.param.type in _AFTER_SCORES and maker.bottoms[0] is not cell:
+        cell = maker.bottoms[0]
+    return cell.name
 
 
 def network_of(graph: Graph, output: str) -> fx.GraphModule:

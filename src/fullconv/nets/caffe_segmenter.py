@@ -30,14 +30,23 @@ def caffe_segmenter(
     Args:
         graph: with its weights; its one input is photos.
         prototxt: the text that the graph was built from, which a bundle keeps.
-        output: the blob of scores, (N, K, H, W) as large as the photo; None takes the last output before a softmax.
+        output: the blob of scores, (N, K, H, W) as large as the photo; None takes that of `scores_of`.
     Raises: NetError if the net is none, or has another number of scores than there are classes.
     """
-    scores = output or scores_of(graph)
-    if scores not in graph.cells:
+    scores, classes = scores_and_classes(graph, output)
+    if classes != label_space.size:
         raise NetError(
-            "the scores are a blob of the net", f"{graph.of} has no '{scores}'", f"{', '.join(graph.outputs)}"
+            f"'{scores}' has a score for each of {label_space.size} classes", f"{classes}", "--class-names FILE"
         )
+    architecture = {"prototxt": prototxt, "output": scores, "head": "caffe", "backbone": None}
+    return SegmentationNet(
+        CaffeNetwork(graph, scores), label_space=label_space, preparation=preparation, architecture=architecture
+    )
+
+
+def scores_and_classes(graph: Graph, output: str | None = None) -> tuple[str, int]:
+    """The blob of scores, and how many classes it has. Raises: NetError if the net is no segmenter."""
+    scores = scores_of(graph, output)
     inputs = inputs_of(graph, scores)
     photos = graph.cells[inputs[0]].shape if len(inputs) == 1 else ()
     found = graph.cells[scores].shape
@@ -47,14 +56,13 @@ def caffe_segmenter(
             f"{graph.of} reads {inputs}, {list(photos)}, and gives '{scores}' {list(found)}",
             "its deploy.prototxt, and --output BLOB if the scores are another blob",
         )
-    if found[1] != label_space.size:
+    if found[1] < 2:  # ids of classes, or a probability
         raise NetError(
-            f"'{scores}' has a score for each of {label_space.size} classes", f"{found[1]}", "--class-names FILE"
+            "a segmenter has a score for each of 2 classes or more",
+            f"'{scores}' of {graph.of} has {found[1]}, shape {list(found)}",
+            "--output BLOB, the scores that it is made from",
         )
-    architecture = {"prototxt": prototxt, "output": scores, "head": "caffe", "backbone": None}
-    return SegmentationNet(
-        CaffeNetwork(graph, scores), label_space=label_space, preparation=preparation, architecture=architecture
-    )
+    return scores, found[1]
 
 
 def caffe_segmenter_from(
