@@ -189,7 +189,10 @@ def test_any_chain_of_windows(layers: list[tuple[str, tuple[int, int, int]]], ro
             must_be_close(found.numpy(), graph.cells[blob].data.numpy(), 1e-5, blob)
 
 
-CONV = 'convolution_param { num_output: 4 kernel_size: 3 pad: 9 weight_filler { type: "gaussian" } }'
+CONV = (
+    'convolution_param { num_output: 4 kernel_size: 3 pad: 9 weight_filler { type: "gaussian" } '
+    'bias_filler { type: "gaussian" } }'
+)
 SCALE = 'scale_param { AXIS bias_term: true filler { type: "gaussian" } bias_filler { type: "gaussian" } }'
 DECONV = (
     'convolution_param { num_output: 4 group: 4 kernel_size: 4 stride: 2 weight_filler { type: "bilinear" } '
@@ -217,7 +220,7 @@ BESIDE = {  # layers that may not be drawn into the one before them, or not be c
         ("Convolution", "data", "c", CONV),
         ("Deconvolution", "c", "u", DECONV),
         ("Crop", "u c", "x", "crop_param { offset: 3 }"),
-        ("Crop", "u data", "y", "crop_param { offset: 1 }"),
+        ("Crop", "u data", "y", "crop_param { offset: 18 }"),
     ],
     "a Scale by rows": [
         ("Convolution", "data", "c", "convolution_param { num_output: 4 kernel_h: 1 kernel_w: 1 }"),
@@ -238,13 +241,6 @@ BESIDE = {  # layers that may not be drawn into the one before them, or not be c
         ("Convolution", "data", "c", CONV),
         ("BatchNorm", "c", "b", "batch_norm_param { use_global_stats: false }"),
         ("Convolution", "b", "t", CONV),
-    ],
-    "a stride and one column": [
-        ("Convolution", "data", "c", "convolution_param { num_output: 1 kernel_size: 1 weight_filler { value: 1 } }"),
-        (
-            *("Convolution", "c", "t"),
-            'convolution_param { num_output: 40 kernel_h: 3 kernel_w: 9 stride: 3 weight_filler { type: "gaussian" } }',
-        ),
     ],
 }
 
@@ -278,8 +274,18 @@ def test_a_photo_that_no_kernel_reaches() -> None:
     must_agree(written([("Convolution", "data", "c", sparse)], (1, 3, 6, 1)), torch.randn(1, 3, 6, 1))
 
 
+def test_a_stride_and_one_column() -> None:
+    """oneDNN gives anything there, in bfloat16 (torch 2.14)."""
+    narrow = 'num_output: 40 kernel_h: 1 kernel_w: 5 stride_h: 1 stride_w: 2 weight_filler { type: "xavier" }'
+    graph = written([("Convolution", "data", "c", f"convolution_param {{ {narrow} }}")], (1, 33, 70, 6))
+    photo = torch.randn(1, 33, 70, 6)
+    (found,) = Engine(graph, torch.bfloat16).run([photo]).values()
+    must_be_close(found.numpy(), by_layers(graph, photo)["c"], 2e-2, "c")
+
+
 def test_a_separable_kernel_is_so_in_each_channel() -> None:
-    graph = written([("Deconvolution", "data", "u", DECONV.replace("4", "2"))], (1, 2, 5, 6))
+    own = "convolution_param { num_output: 2 group: 2 kernel_size: 2 stride: 2 }"
+    graph = written([("Deconvolution", "data", "u", own)], (1, 2, 5, 6))
     weight = graph.parameters["Deconvolution u"][0].data
     weight[1] = 1e-7 * torch.randn(2, 2)  # no product of a column and a row
     weight[0] = 1
@@ -437,7 +443,8 @@ def test_what_has_a_memory_of_its_own_is_left_to_its_layers(tmp_path: Path) -> N
 
 def test_an_input_that_no_output_needs(tmp_path: Path) -> None:
     text = """
-    layer { name: "in" type: "Input" top: "x" top: "label" input_param { shape { dim: 1 dim: 1 dim: 2 dim: 3 } } }
+    layer { name: "l" type: "Input" top: "label" input_param { shape { dim: 1 } } }
+    layer { name: "in" type: "Input" top: "x" input_param { shape { dim: 1 dim: 1 dim: 2 dim: 3 } } }
     layer { name: "s" type: "Silence" bottom: "label" }
     layer { name: "p" type: "Power" bottom: "x" top: "y" power_param { scale: 2 } }
     """
@@ -448,7 +455,11 @@ def test_an_input_that_no_output_needs(tmp_path: Path) -> None:
 
 
 def test_an_input_changed_in_place_is_changed(tmp_path: Path) -> None:
-    text = 'input: "x" input_dim: [1, 1, 1, 2] layer { name: "r" type: "ReLU" bottom: "x" top: "x" }'
+    text = """
+    input: "x" input_dim: [1, 1, 1, 2]
+    layer { name: "r" type: "ReLU" bottom: "x" top: "x" }
+    layer { name: "p" type: "Power" bottom: "x" top: "y" power_param { scale: 2 } }
+    """
     (tmp_path / "net.prototxt").write_text(text)
     net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
     net.blobs["x"].data[...] = [[[[-1, 2]]]]
