@@ -8,7 +8,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 import fullconv as fc
-from fullconv.base.errors import NetError
+from fullconv.base.errors import CaffeError, NetError, WeightsError
 from fullconv.caffe.graph import Graph
 from fullconv.caffe.prototxt import parse_prototxt
 from fullconv.caffe.weights import write_weights
@@ -84,6 +84,52 @@ def test_a_bundle_has_as_many_classes_as_there_are_scores(golden: Path, tmp_path
         CliRunner().invoke(command, asked, catch_exceptions=False)
     with pytest.raises(NetError, match="has no 'scores'"):
         CliRunner().invoke(command, [*asked, "--output", "scores"], catch_exceptions=False)
+
+
+OTHER = SCORES.replace('"score"', '"other"')
+
+
+@pytest.mark.parametrize("what", ["info", "convert"])
+def test_weights_of_no_layer_of_the_net_are_refused(what: str, tmp_path: Path) -> None:
+    options = ("--out", str(tmp_path / "bundle")) if what == "convert" else ()
+    with pytest.raises(WeightsError, match=r"has other; .* has score: none is in both"):
+        asked(what, tmp_path, SCORES, weights=OTHER, options=options)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_weights_of_some_layers_say_which_got_none(tmp_path: Path) -> None:
+    done = asked("info", tmp_path, SCORES, SIDE, weights=SCORES)
+    assert done.output.splitlines()[-1] == "The weights of net.caffemodel fit; none for aside."
+    done = converted(tmp_path, SCORES, SIDE, weights=SCORES, options=("--output", "score"))
+    assert done.stderr == "net.caffemodel has no weights for aside: filled as the net says\n"
+    assert asked("info", tmp_path, SCORES, SIDE).output.splitlines()[-1] == "The weights of net.caffemodel fit."
+
+
+def test_weights_of_a_classifier_are_of_its_layers(tmp_path: Path) -> None:
+    score = 'layer { name: "%s" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 3 } }'
+    model = f"{tmp_path}/net.prototxt:{tmp_path}/net.caffemodel"
+    with pytest.raises(WeightsError, match="none is in both"):
+        asked("info", tmp_path, score % "fc", weights=score % "other")
+    with pytest.raises(WeightsError, match="none is in both"):
+        fc.read_classifier(model)
+    bias = 'layer { name: "bias" type: "Bias" bottom: "fc" top: "fc" }'
+    asked("info", tmp_path, score % "fc", bias, weights=score % "fc")
+    assert "which has none for bias" in fc.read_classifier(model).weights
+
+
+def test_parameters_that_layers_share_count_once_and_are_filled_once(golden: Path) -> None:
+    paths = [str(golden / f"nets/siamese_shared.{kind}") for kind in ("prototxt", "caffemodel")]
+    lines = CliRunner().invoke(command, ["info", *paths], catch_exceptions=False).output.splitlines()
+    assert lines[-2].startswith("774 parameters")
+    assert lines[-1] == "The weights of siamese_shared.caffemodel fit."
+
+
+def test_a_size_that_an_inner_product_does_not_take_is_refused(tmp_path: Path) -> None:
+    score = 'layer { name: "fc" type: "InnerProduct" bottom: "data" top: "fc" inner_product_param { num_output: 3 } }'
+    with pytest.raises(CaffeError, match=r"found: layer 'fc' .*1, 3, 16, 16"):
+        asked("info", tmp_path, score, options=("--size", "16"))
+    assert asked("info", tmp_path, score, options=("--size", "8")).exit_code == 0
+    assert "1x3x16x16" in asked("info", tmp_path, SCORES, options=("--size", "16")).output
 
 
 def test_info_shows_shapes_parameters_and_strides(golden: Path) -> None:

@@ -18,6 +18,7 @@ from fullconv.caffe.upgrade import upgraded
 from fullconv.caffe.wire import read_binary, write_binary
 
 _AGAIN = "get the file again, whole; compare its size"
+_SHOWN = 10  # names that an error lists
 
 
 def read_weights(path: Path) -> list[tuple[str, list[Blob]]]:
@@ -66,18 +67,47 @@ def _read_hdf5(path: Path) -> list[tuple[str, list[Blob]]]:
         return found
 
 
-def copy_weights(graph: Graph, path: Path) -> None:
+def copy_weights(graph: Graph, path: Path) -> list[str]:
     """Copy a file's weights into the layers of the same names; layers that either side lacks stay as they are.
 
+    Returns: the layers that were filled.
     Raises: CaffeError, WeightsError, where a layer has another number of blobs or other shapes; nothing is copied then.
     """
+    return [node.name for node in _copied(graph, read_weights(path), path)]
+
+
+def fit_weights(graph: Graph, path: Path) -> list[str]:
+    """Copy as `copy_weights` does, where at least one layer gets weights.
+
+    Returns: the layers whose parameters got none, and keep their fillers' numbers.
+    Raises: as `copy_weights`; WeightsError if no layer of the net has its name in the file.
+    """
     weights = read_weights(path)
+    filled = {id(cell) for node in _copied(graph, weights, path) for cell in node.blobs}
+    learned = [node for node in graph.nodes if node.blobs]
+    if learned and not filled:
+        raise WeightsError(
+            "weights go to the layers of their names",
+            f"{path.name} has {_listed([name for name, _ in weights])}; {graph.of} has "
+            f"{_listed([node.name for node in learned])}: none is in both",
+            "the net's own weights, or the names of the file in the prototxt",
+        )
+    return [node.name for node in learned if not any(id(cell) in filled for cell in node.blobs)]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+
+
+def _copied(graph: Graph, weights: list[tuple[str, list[Blob]]], path: Path) -> list[Node]:
+    """Copy what was read of a file. Returns: the layers that got it."""
     shared = is_hdf5(path)
     nodes: dict[str, Node] = {}
     for node in graph.nodes:
         if shared or node.name not in nodes:  # of layers of one name, the first; from HDF5 the last
             nodes[node.name] = node
     todo: list[tuple[ParameterCell, Blob]] = []
+    filled = []
     for name, blobs in weights:
         if (target := nodes.get(name)) is None:
             continue
@@ -93,8 +123,10 @@ def copy_weights(graph: Graph, path: Path) -> None:
                     _renamed(name),
                 )
             todo.append((cell, blob))
+        filled.append(target)
     for cell, blob in todo:
         cell.put(torch.from_numpy(blob.data.reshape(cell.shape)))
+    return filled
 
 
 def _renamed(name: str) -> str:

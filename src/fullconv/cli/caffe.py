@@ -44,7 +44,7 @@ def info(prototxt: Path, caffemodel: Path | None, size: tuple[int, int] | None, 
     from fullconv.caffe.inform import rows_of
     from fullconv.caffe.prototxt import read_prototxt
     from fullconv.caffe.rules import State
-    from fullconv.caffe.weights import copy_weights
+    from fullconv.caffe.weights import fit_weights
 
     graph = Graph(read_prototxt(prototxt), State(phase), of=str(prototxt), folder=prototxt.parent)
     if size is not None:
@@ -52,11 +52,11 @@ def info(prototxt: Path, caffemodel: Path | None, size: tuple[int, int] | None, 
             cell = graph.cells[name]
             cell.reshape((*cell.shape[:2], *size) if len(cell.shape) == 4 else cell.shape)
         graph.reshape()
-    if caffemodel is not None:
-        copy_weights(graph, caffemodel)
+    without = [] if caffemodel is None else fit_weights(graph, caffemodel)
     rows = rows_of(graph)
     if as_json:
-        click.echo(json.dumps({"name": graph.name, "inputs": graph.inputs, "outputs": graph.outputs, "layers": rows}))
+        found = {"name": graph.name, "inputs": graph.inputs, "outputs": graph.outputs, "layers": rows}
+        click.echo(json.dumps(found if caffemodel is None else {**found, "without_weights": without}))
         return
     click.echo(f"{graph.name or prototxt.name}: {', '.join(graph.inputs)} -> {', '.join(graph.outputs)}")
     for row in rows:
@@ -64,7 +64,7 @@ def info(prototxt: Path, caffemodel: Path | None, size: tuple[int, int] | None, 
     total = {what: sum(row[what] for row in rows) for what in ("parameters", "multiplications")}
     click.echo(f"{total['parameters']:,} parameters, {total['multiplications'] / 1e9:.2f} billion multiplications")
     if caffemodel is not None:
-        click.echo(f"The weights of {caffemodel.name} fit.")
+        click.echo(f"The weights of {caffemodel.name} fit" + (f"; none for {', '.join(without)}." if without else "."))
 
 
 def _line(row: dict[str, Any]) -> str:
@@ -107,7 +107,7 @@ def convert(
     from fullconv.caffe.graph import Graph
     from fullconv.caffe.onnx_file import write_onnx
     from fullconv.caffe.prototxt import read_prototxt, read_text
-    from fullconv.caffe.weights import copy_weights
+    from fullconv.caffe.weights import fit_weights
     from fullconv.nets.bundle import save_bundle
     from fullconv.nets.caffe_network import CAFFE_PHOTO, scores_of
     from fullconv.nets.caffe_segmenter import caffe_segmenter, scores_and_classes
@@ -120,7 +120,8 @@ def convert(
     graph = Graph(read_prototxt(prototxt), of=str(prototxt), folder=prototxt.parent)
     prepared = CAFFE_PHOTO if preparation is None else read_preparation(preparation)
     space = None if out is None else _space(scores_and_classes(graph, output)[1], class_names)
-    copy_weights(graph, caffemodel)
+    if without := fit_weights(graph, caffemodel):
+        click.echo(f"{caffemodel.name} has no weights for {', '.join(without)}: filled as the net says", err=True)
     if onnx is not None:
         said = {"preparation": json.dumps(prepared.to_json())} if preparation or _reads_photos(graph) else {}
         write_onnx(graph, onnx, outputs=[output] if output else None, metadata=said)

@@ -20,7 +20,7 @@ from fullconv.base.errors import NetError
 from fullconv.caffe.graph import Cell, Graph, Node
 from fullconv.caffe.prototxt import read_prototxt
 from fullconv.caffe.spatial import Convolution, Pooling
-from fullconv.caffe.weights import copy_weights
+from fullconv.caffe.weights import fit_weights
 from fullconv.nets.graph import Size
 from fullconv.nets.preparation import Preparation
 
@@ -32,15 +32,15 @@ CAFFE_PHOTO = Preparation("BGR", (104.00698793, 116.66876762, 122.67891434), (1.
 """What Caffe's ImageNet nets, and the FCN authors', read where no other preparation is named."""
 
 
-def read_caffe(prototxt: Path, caffemodel: Path) -> tuple[fx.GraphModule, Size]:
-    """The scores of a Caffe classifier as a network, and the size of photo that its prototxt says.
+def read_caffe(prototxt: Path, caffemodel: Path) -> tuple[fx.GraphModule, Size, list[str]]:
+    """The scores of a Caffe classifier as a network, the size of photo that its prototxt says, layers without weights.
 
     Args:
         prototxt: its deploy file, which begins with an input; a softmax or ArgMax at its end is left out.
-    Raises: CaffeError, WeightsError if the files cannot be read; NetError if it is no classifier.
+    Raises: CaffeError, WeightsError if the files cannot be read or do not fit; NetError if it is no classifier.
     """
     graph = Graph(read_prototxt(prototxt), of=str(prototxt), folder=prototxt.parent)
-    copy_weights(graph, caffemodel)
+    without = fit_weights(graph, caffemodel)
     size = graph.cells[graph.inputs[0]].shape[2:] if len(graph.inputs) == 1 else ()
     if len(graph.outputs) != 1 or len(size) != 2:
         raise NetError(
@@ -48,7 +48,7 @@ def read_caffe(prototxt: Path, caffemodel: Path) -> tuple[fx.GraphModule, Size]:
             f"{prototxt} reads {graph.inputs} and gives {graph.outputs}",
             "give its deploy.prototxt, which has an input in place of data and no loss",
         )
-    return network_of(graph, scores_of(graph)), (size[0], size[1])
+    return network_of(graph, scores_of(graph)), (size[0], size[1]), without
 
 
 def scores_of(graph: Graph, output: str | None = None) -> str:

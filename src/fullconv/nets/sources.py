@@ -167,8 +167,9 @@ def caffe_classifier(model: str, weights: str) -> Classifier:
             f"{model}" + ("" if weights == "embedded" else f" with --weights {weights}"),
             "deploy.prototxt:weights.caffemodel",
         )
-    read, size = read_caffe(*parts)
-    said = f"its own, of {parts[1].name}; Caffe's mean"
+    read, size, without = read_caffe(*parts)
+    fresh = f", which has none for {', '.join(without)}" if without else ""
+    said = f"its own, of {parts[1].name}{fresh}; Caffe's mean"
     return Classifier(read, parts[0].name, size, CAFFE_PHOTO, None, said)
 
 
