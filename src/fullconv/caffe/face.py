@@ -9,18 +9,24 @@ labels = net.blobs["score"].data[0].argmax(axis=0)
 
 from __future__ import annotations
 
+import itertools
+import logging
+import math
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from fullconv.base.errors import CaffeError, UsageError
-from fullconv.caffe.graph import Cell, Graph
+from fullconv.caffe.graph import Cell, Graph, ParameterCell
 from fullconv.caffe.kinds import LAYERS
+from fullconv.caffe.layer import MOST, MOST_AXES
 from fullconv.caffe.message import Message
 from fullconv.caffe.prototxt import read_prototxt
 from fullconv.caffe.quick import Quick
@@ -33,6 +39,7 @@ _PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 _PHASES = ("TRAIN", "TEST")
 Floats = NDArray[np.float32]
 PathLike = str | Path
+_log = logging.getLogger("fullconv.caffe")
 
 
 class Blob:
@@ -41,6 +48,7 @@ class Blob:
     def __init__(self, cell: Cell, handed: Callable[[Cell, Floats], None] | None = None) -> None:
         self._cell = cell
         self._handed = handed
+        self._shown: Tensor | None = None  # the gradient that was handed out
 
     @property
     def data(self) -> Floats:
@@ -49,15 +57,29 @@ class Blob:
             self._cell.data = self._cell.data.contiguous()
         self._cell.watched = True
         found: Floats = self._cell.data.numpy()
-        if self._handed is not None:
+        if isinstance(self._cell, ParameterCell):
+            self._cell.hand_out(found)
+        elif self._handed is not None:
             self._handed(self._cell, found)
         return found
 
     @property
     def diff(self) -> Floats:
-        """float32 gradient, of the blob's shape."""
-        found: Floats = self._cell.diff.numpy()
+        """float32 gradient, of the blob's shape; later passes write into it."""
+        now = self._cell.diff
+        if now is not self._shown and not isinstance(self._cell, ParameterCell):
+            now = now.clone()  # two blobs may have one gradient
+            self._cell.diff = now
+        self._shown = now
+        found: Floats = now.numpy()
         return found
+
+    def _show(self) -> None:
+        """Bring a new gradient to where the one that was handed out lies."""
+        shown, now = self._shown, self._cell.diff
+        if shown is not None and shown is not now and shown.shape == now.shape:
+            shown.copy_(now)
+            self._cell.diff = shown
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -68,8 +90,31 @@ class Blob:
         return int(np.prod(self.shape))
 
     def reshape(self, *shape: int) -> None:
-        """Give it a shape; the net's other blobs follow with `net.reshape()` or the next pass."""
-        self._cell.reshape(tuple(int(size) for size in shape))
+        """Give it a shape; the net's other blobs follow with `net.reshape()` or the next pass.
+
+        A parameter keeps its numbers, so it has as many afterwards.
+        Raises: CaffeError for sizes below 1, too many numbers or axes, or another number of a parameter's.
+        """
+        sizes = tuple(int(size) for size in shape)
+        number = math.prod(sizes)
+        if any(size < 1 for size in sizes) or len(sizes) > MOST_AXES or number > MOST:
+            raise CaffeError(
+                f"a blob has at most {MOST_AXES} axes, sizes of at least 1, and 2^31 - 1 numbers",
+                f"reshape{sizes}",
+                "give each axis its size",
+            )
+        if not isinstance(self._cell, ParameterCell):
+            self._cell.reshape(sizes)
+            return
+        if number != self.count:
+            raise CaffeError(
+                f"{self._cell.name} has {self.count} numbers, as its layer made it",
+                f"reshape{sizes}: {number}",
+                "change the layer in the prototxt",
+            )
+        diff = self._cell.diff
+        self._cell.data = self._cell.data.reshape(sizes)
+        self._cell.diff = diff.reshape(sizes)
 
     def _legacy(self, axis: int) -> int:
         """The size of one of num, channels, height, width."""
@@ -96,8 +141,23 @@ class Blob:
         return self._legacy(3)
 
 
+@dataclass(frozen=True)
+class NetLayer:
+    """A layer of a net.
+
+    Args:
+        blobs: its parameters; `net.params` has the same.
+        param: its LayerParameter. Not of pycaffe.
+    """
+
+    name: str
+    type: str
+    blobs: list[Blob]
+    param: Message
+
+
 class Net:
-    """A Caffe net, as pycaffe has it: `Net(prototxt, phase, weights=...)` or `Net(prototxt, weights, phase)`.
+    """A Caffe net, as pycaffe has it: `Net(model, phase, level, stages, weights)` or `Net(model, weights, phase)`.
 
     Args:
         model: the prototxt.
@@ -106,30 +166,25 @@ class Net:
         level, stages: what the prototxt's include and exclude rules ask for.
         precision: "fp32", or "bf16": convolutions with many outputs then compute in bfloat16, which is faster on
             processors that have instructions for it, and rounds to 8 bits. Not of pycaffe.
-    Raises: CaffeError, WeightsError; UsageError for another precision, or bf16 for a net that trains.
+    Raises: CaffeError, WeightsError; UsageError for arguments that are none of these, another precision, or bf16 for
+        a net that trains.
     """
 
     def __init__(
         self,
         model: PathLike,
-        *args: PathLike | int | None,
+        *args: PathLike | int | Sequence[str] | None,
         phase: int | None = None,
         weights: PathLike | None = None,
         level: int = 0,
         stages: Sequence[str] | None = None,
         precision: str = "fp32",
     ) -> None:
-        for one in args:
-            if isinstance(one, str | Path):
-                weights = one
-            elif one is not None:
-                phase = one
-        if phase not in (TRAIN, TEST):
-            raise UsageError("a net has a phase", f"{phase}", "caffe.Net(prototxt, weights, caffe.TEST)")
         if precision not in _PRECISIONS:
             raise UsageError("the precision is fp32 or bf16", f"{precision!r}", 'precision="bf16"')
+        named = {"phase": phase, "level": level or None, "stages": stages, "weights": weights}
+        state, weights = _asked(args, {name: value for name, value in named.items() if value is not None})
         path = Path(model)
-        state = State(_PHASES[phase], level, frozenset(stages or ()))
         self._take(Graph(read_prototxt(path), state, of=str(path), folder=path.parent), precision)
         if weights is not None:
             self.copy_from(weights)
@@ -142,7 +197,8 @@ class Net:
         return net
 
     def _take(self, graph: Graph, precision: str = "fp32") -> None:
-        self.graph, self._precision = graph, precision
+        self.graph = graph
+        self._faces: dict[int, Blob] = {}
         self._quick = Quick(graph, _PRECISIONS[precision]) if Quick.fits(graph) else None
         if self._quick is None and precision != "fp32":
             raise UsageError(
@@ -150,12 +206,26 @@ class Net:
                 f"{graph.of} has gradients",
                 "give its deploy.prototxt, caffe.TEST",
             )
-        handed = self._quick.hand_out if self._quick else None
-        self.blobs = OrderedDict((name, Blob(cell, handed)) for name, cell in graph.cells.items())
-        self.params = OrderedDict(
-            (name, [Blob(cell, handed) for cell in cells]) for name, cells in graph.parameters.items()
-        )
-        self._layer_names = [node.name for node in graph.nodes]
+        self.blobs = OrderedDict((name, self._face(cell)) for name, cell in graph.cells.items())
+        self._find_layers()
+
+    def _find_layers(self) -> None:
+        self.layers = [
+            NetLayer(node.name, str(node.layer.param.type), [self._face(cell) for cell in node.blobs], node.layer.param)
+            for node in self.graph.nodes
+        ]
+        self.params = OrderedDict((layer.name, layer.blobs) for layer in self.layers if layer.blobs)
+        self._layer_names = [layer.name for layer in self.layers]  # scripts use these two
+        self._blob_names = list(self.blobs)
+
+    def _face(self, cell: Cell) -> Blob:
+        """The one Blob of a cell."""
+        return self._faces.setdefault(id(cell), Blob(cell, self._quick.hand_out if self._quick else None))
+
+    def _show_gradients(self) -> None:
+        """Bring new gradients into the arrays that were handed out."""
+        for blob in self.blobs.values():
+            blob._show()
 
     # ---- what it has ----
 
@@ -172,12 +242,7 @@ class Net:
         return self.graph.outputs
 
     @property
-    def layers(self) -> list[Message]:
-        """LayerParameters in the order of running; `.type` and `.name` are pycaffe's."""
-        return [node.layer.param for node in self.graph.nodes]
-
-    @property
-    def layer_dict(self) -> Mapping[str, Message]:
+    def layer_dict(self) -> Mapping[str, NetLayer]:
         return OrderedDict(zip(self._layer_names, self.layers, strict=True))
 
     @property
@@ -213,6 +278,7 @@ class Net:
             inputs: what to put into the input blobs before, by name: all of them or none.
         Returns: the outputs' arrays by name, or those of `end`.
         """
+        self._check_blobs(blobs)
         if inputs:
             if set(inputs) != set(self.inputs):
                 raise UsageError(
@@ -221,7 +287,7 @@ class Net:
             for name, values in inputs.items():
                 self._fill(name, values)
         if self._quick is not None and start is None and end is None:
-            self._quick.forward()
+            self._quick.forward(list(blobs or ()))
         else:
             self.graph.forward(*self._between(start, end))
         wanted = list(self.top_names[end]) if end is not None else list(self.outputs)
@@ -237,6 +303,7 @@ class Net:
             tops: gradients to put on outputs before, by name.
         Returns: the inputs' gradients by name, or those of `end`'s bottoms.
         """
+        self._check_blobs(diffs)
         for name, values in tops.items():
             if name not in self.outputs:
                 raise UsageError(
@@ -245,24 +312,67 @@ class Net:
             self.blobs[name].diff[...] = values
         last, first = self._between(end, start)
         self.graph.backward(first, last)
+        self._show_gradients()
         wanted = list(self.bottom_names[end]) if end is not None else list(self.inputs)
         return {name: self.blobs[name].diff for name in [*wanted, *(diffs or ())]}
 
     def forward_all(self, blobs: Sequence[str] | None = None, **inputs: Any) -> dict[str, Floats]:
-        """Compute any number of items, batch by batch, and join what comes out."""
-        number = len(next(iter(inputs.values())))
-        batch = self.blobs[self.inputs[0]].shape[0]
+        """Compute any number of items, batch by batch, and join what comes out.
+
+        Args:
+            blobs: further blobs to return.
+            inputs: all inputs' items by name.
+        """
         found: dict[str, list[Floats]] = {}
-        for start in range(0, number, batch):
-            part = {name: np.asarray(values[start : start + batch], np.float32) for name, values in inputs.items()}
-            some = len(next(iter(part.values())))
-            if some < batch:  # the last batch is filled up
-                part = {
-                    name: np.concatenate([one, np.zeros((batch - some, *one.shape[1:]))]) for name, one in part.items()
-                }
+        for some, part in self._batches(inputs):
             for name, values in self.forward(blobs, None, None, **part).items():
-                found.setdefault(name, []).append(values[:some].copy())
-        return {name: np.concatenate(parts) for name, parts in found.items()}
+                found.setdefault(name, []).append(_items(name, values, some))
+        return _joined(found)
+
+    def forward_backward_all(
+        self, blobs: Sequence[str] | None = None, diffs: Sequence[str] | None = None, **values: Any
+    ) -> tuple[dict[str, Floats], dict[str, Floats]]:
+        """Compute any number of items and their gradients, batch by batch.
+
+        Args:
+            blobs, diffs: further blobs to return, and whose gradients to return.
+            values: inputs' items and outputs' gradients by name; of either, what is in the net where none are given.
+        Returns: what `forward` gives and what `backward` gives, joined.
+        """
+        inputs = {name: one for name, one in values.items() if name not in self.outputs}
+        tops = {name: one for name, one in values.items() if name in self.outputs}
+        found: dict[str, list[Floats]] = {}
+        gradients: dict[str, list[Floats]] = {}
+        none: Iterator[tuple[int, dict[str, Floats]]] = iter(())
+        batches = self._batches(inputs) if inputs or not tops else none
+        for one, other in itertools.zip_longest(batches, self._batches(tops) if tops else none):
+            some = (one or other)[0]
+            for name, array in self.forward(blobs, None, None, **(one[1] if one else {})).items():
+                found.setdefault(name, []).append(_items(name, array, some))
+            for name, array in self.backward(diffs, None, None, **(other[1] if other else {})).items():
+                gradients.setdefault(name, []).append(_items(name, array, some))
+        return _joined(found), _joined(gradients)
+
+    def _batches(self, values: Mapping[str, Any]) -> Iterator[tuple[int, dict[str, Floats]]]:
+        """Items by the net's number of them at a time, the last ones filled up; how many they are."""
+        numbers = {len(one) for one in values.values()}
+        if len(numbers) != 1 or 0 in numbers:
+            raise UsageError(
+                "all inputs are given, with as many items each",
+                ", ".join(f"{name}: {len(one)} items" for name, one in values.items()) or "none",
+                f"net.forward_all({', '.join(f'{name}=...' for name in self.inputs)})",
+            )
+        batch = next(iter(self.blobs.values())).shape[0]
+        for start in range(0, numbers.pop(), batch):
+            part = {name: np.asarray(one[start : start + batch], np.float32) for name, one in values.items()}
+            some = len(next(iter(part.values())))
+            missing = batch - some
+            yield some, {name: np.pad(one, [(0, missing), *[(0, 0)] * (one.ndim - 1)]) for name, one in part.items()}
+
+    def _check_blobs(self, names: Sequence[str] | None) -> None:
+        unknown = [name for name in names or () if name not in self.blobs]
+        if isinstance(names, str) or unknown:
+            raise UsageError("blobs to return are a list of blobs of the net", f"{names!r}", "list(net.blobs)")
 
     def _fill(self, name: str, values: Any) -> None:
         given, blob = np.asarray(values, np.float32), self.blobs[name]
@@ -287,15 +397,13 @@ class Net:
     def copy_from(self, weights: PathLike) -> None:
         """Copy a file's weights into the layers of the same names."""
         copy_weights(self.graph, Path(weights))
-        if self._quick is not None:
-            self._quick.forget()
 
     load_hdf5 = copy_from
 
     def share_with(self, other: Net) -> None:
         """Use the other's parameters in the layers of the same names."""
         self.graph.share(other.graph)
-        self._take(self.graph, self._precision)
+        self._find_layers()
 
     def save(self, path: PathLike) -> None:
         """Write a .caffemodel, or HDF5 where the name ends in .h5."""
@@ -304,13 +412,102 @@ class Net:
     save_hdf5 = save
 
 
+def _asked(args: Sequence[Any], named: dict[str, Any]) -> tuple[State, PathLike | None]:
+    """The state and the weights that a net is asked for, by place or by name."""
+    form = "caffe.Net(model, weights, caffe.TEST) or caffe.Net(model, caffe.TEST, level, stages, weights)"
+    places = list(args)
+    given: dict[str, Any] = {}
+    order = ["phase", "level", "stages", "weights"]
+    for at in (0, 1):
+        if len(places) > at and isinstance(places[at], str | Path) and order[-1] == "weights":
+            given[order.pop()] = places.pop(at)
+    if len(places) > len(order):
+        raise UsageError("a net takes a model, at most one file of weights, phase, level and stages", f"{args}", form)
+    given |= {name: one for name, one in zip(order, places, strict=False) if one is not None}
+    if twice := sorted(set(given) & set(named)):
+        raise UsageError("each argument is given once", f"{', '.join(twice)} by place and by name", form)
+    given |= named
+    phase, level, stages, weights = (given.get(name) for name in ("phase", "level", "stages", "weights"))
+    if str(phase) in _PHASES or str(weights) in _PHASES:
+        raise UsageError("the phase is caffe.TRAIN or caffe.TEST", "text of that name", form)
+    if isinstance(phase, str | Path):
+        raise UsageError("a net takes at most one file of weights", f"'{weights}' and '{phase}'", form)
+    if phase not in (TRAIN, TEST):
+        raise UsageError("a net has a phase", f"{phase}", form)
+    if not isinstance(level or 0, int | np.integer):
+        raise UsageError("the level is a whole number", f"{level!r}", form)
+    if isinstance(stages, str) or any(not isinstance(one, str) for one in stages or ()):
+        raise UsageError("stages are a list of names", f"{stages!r}", 'stages=["deploy"]')
+    return State(_PHASES[phase], level or 0, frozenset(stages or ())), weights
+
+
+def _items(name: str, values: Floats, some: int) -> Floats:
+    """A copy of the first items of a blob."""
+    if not values.ndim:
+        raise UsageError("what is joined has items", f"'{name}' is one number a batch", "call forward() by batches")
+    return values[:some].copy()
+
+
+def _joined(parts: Mapping[str, Sequence[Floats]]) -> dict[str, Floats]:
+    return {name: np.concatenate(some) for name, some in parts.items()}
+
+
+# ---- solvers --------------------------------------------------------------------------------------------------------
+
+
+class _Ruled(Solver):
+    """A solver whose rule of updates may be another than its file's, and whose iterations are listened to.
+
+    Args:
+        rule: as `type` in a solver file; None takes the file's.
+    """
+
+    def __init__(self, path: PathLike, rule: str | None) -> None:
+        self.rule = rule
+        self.callbacks: list[tuple[Callable[[], object], Callable[[], object]]] = []
+        super().__init__(path)
+
+    def _check(self) -> None:
+        if self.rule is not None:
+            self.param.type = self.rule
+        super()._check()
+
+    def step(self, iterations: int) -> float:
+        if not self.callbacks:
+            return super().step(iterations)
+        loss = 0.0
+        for _ in range(iterations):
+            for on_start, _ready in self.callbacks:
+                on_start()
+            loss = super().step(1)
+        return loss
+
+    def _update(self, rate: float) -> None:
+        for _start, on_gradients_ready in self.callbacks:
+            on_gradients_ready()
+        super()._update(rate)
+
+    def apply_update(self) -> None:
+        self._update(self.rate())
+        self.iter += 1
+
+
 class SGDSolver:
-    """A solver, of the type that its file says."""
+    """A solver that updates by momentum, whatever the file's `type`; `get_solver` follows the file.
+
+    Args:
+        path: of the solver's prototxt.
+    """
+
+    rule: ClassVar[str] = "SGD"
 
     def __init__(self, path: PathLike) -> None:
-        self.solver = Solver(path)
-        self.net = Net.of(self.solver.net)
-        self.test_nets = [Net.of(graph) for graph in self.solver.test_nets]
+        self._take(_Ruled(path, self.rule))
+
+    def _take(self, solver: _Ruled) -> None:
+        self.solver = solver
+        self.net = Net.of(solver.net)
+        self.test_nets = [Net.of(graph) for graph in solver.test_nets]
 
     @property
     def iter(self) -> int:
@@ -320,13 +517,33 @@ class SGDSolver:
     def lr(self) -> float:
         return self.solver.rate()
 
+    @property
+    def param(self) -> Message:
+        """The SolverParameter; what is written into it counts from the next iteration on."""
+        return self.solver.param
+
     def step(self, iterations: int) -> None:
         """Train so many iterations."""
         self.solver.step(iterations)
+        self.net._show_gradients()
 
     def solve(self, resume: PathLike | None = None) -> None:
         """Train up to max_iter."""
         self.solver.solve(resume)
+        self.net._show_gradients()
+
+    def apply_update(self) -> None:
+        """Update the weights from the gradients that the net has now: one iteration more is done."""
+        self.solver.apply_update()
+
+    def add_callback(self, on_start: Callable[[], object], on_gradients_ready: Callable[[], object]) -> None:
+        """Call the first before each iteration, the second before its update. Displayed losses are then no averages."""
+
+        def ready() -> None:
+            self.net._show_gradients()
+            on_gradients_ready()
+
+        self.solver.callbacks.append((on_start, ready))
 
     def snapshot(self) -> None:
         """Write weights and state."""
@@ -337,7 +554,51 @@ class SGDSolver:
         self.solver.restore(state)
 
 
-NesterovSolver = AdaGradSolver = RMSPropSolver = AdaDeltaSolver = AdamSolver = get_solver = SGDSolver
+class NesterovSolver(SGDSolver):
+    """A solver that updates by Nesterov's momentum, whatever the file's `type`."""
+
+    rule = "Nesterov"
+
+
+class AdaGradSolver(SGDSolver):
+    """A solver that updates by AdaGrad, whatever the file's `type`."""
+
+    rule = "AdaGrad"
+
+
+class RMSPropSolver(SGDSolver):
+    """A solver that updates by RMSProp, whatever the file's `type`."""
+
+    rule = "RMSProp"
+
+
+class AdaDeltaSolver(SGDSolver):
+    """A solver that updates by AdaDelta, whatever the file's `type`."""
+
+    rule = "AdaDelta"
+
+
+class AdamSolver(SGDSolver):
+    """A solver that updates by Adam, whatever the file's `type`."""
+
+    rule = "Adam"
+
+
+_SOLVERS = {
+    kind.rule: kind for kind in (SGDSolver, NesterovSolver, AdaGradSolver, RMSPropSolver, AdaDeltaSolver, AdamSolver)
+}
+
+
+def get_solver(path: PathLike) -> SGDSolver:
+    """The solver of the file's `type`."""
+    solver = _Ruled(path, None)
+    kind = _SOLVERS[str(solver.param.type)]
+    found = kind.__new__(kind)
+    found._take(solver)
+    return found
+
+
+# ---- settings -------------------------------------------------------------------------------------------------------
 
 
 def set_mode_cpu() -> None:
@@ -355,6 +616,19 @@ def set_device(number: int) -> None:
 def set_random_seed(seed: int) -> None:
     """Seed the fillers and Dropout."""
     torch.manual_seed(seed)
+
+
+def init_log(level: int = 0, to_stderr: bool = False) -> None:
+    """Nothing: what is told goes to Python's logging, as "fullconv.caffe"."""
+
+
+def set_logging_disabled() -> None:
+    """Nothing, as `init_log`."""
+
+
+def log(text: str) -> None:
+    """Tell a text as the solvers tell theirs."""
+    _log.info("%s", text)
 
 
 def layer_type_list() -> list[str]:
