@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import random
 import struct
 import sys
@@ -126,6 +128,17 @@ def test_faults_of_a_text_are_said_with_their_place(text: str, said: str) -> Non
         parse_prototxt(text)
     assert said in str(refused.value)
     assert "line 1, column" in refused.value.found
+
+
+def test_a_message_is_copied_and_pickled() -> None:
+    net = parse_prototxt('name: "a" layer { name: "l" bottom: ["x", "y"] }')
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), copy.copy(net)):
+        assert other == net
+        other.name = "b"
+        assert net.name == "a"
+    assert copy.deepcopy(net).layer[0] is not net.layer[0]
+    with pytest.raises(AttributeError):
+        net._nothing  # noqa: B018
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "cp1252"])

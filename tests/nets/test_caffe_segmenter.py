@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +13,13 @@ from tests.caffe.conftest import must_be_close
 
 import fullconv as fc
 from fullconv.caffe.graph import Graph
-from fullconv.caffe.prototxt import read_prototxt
+from fullconv.caffe.prototxt import parse_prototxt, read_prototxt
 from fullconv.caffe.weights import copy_weights
 from fullconv.cli.caffe import command
-from fullconv.nets.caffe_segmenter import CaffeNetwork
+from fullconv.labels.space import LabelSpace
+from fullconv.nets.bundle import save_bundle
+from fullconv.nets.caffe_network import CAFFE_PHOTO
+from fullconv.nets.caffe_segmenter import CaffeNetwork, caffe_segmenter
 
 
 def built(golden: Path, name: str) -> Graph:
@@ -70,3 +75,43 @@ def test_a_caffe_net_predicts_by_the_engine_in_fp32_and_bf16(golden: Path) -> No
         assert torch.equal(network(photo), exact)
     assert near.dtype == torch.float32
     assert 0 < float((near - exact).abs().max()) < 0.05 * float(exact.abs().max())
+
+
+def test_copies_and_pickles_of_a_bundles_net_give_the_same_scores(golden: Path, tmp_path: Path) -> None:
+    space = LabelSpace(("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (2, 2, 2)), ((0,), (1,), (2,)), (255,))
+    text = (golden / "nets/fcn8s_atonce.prototxt").read_text()
+    made = caffe_segmenter(built(golden, "fcn8s_atonce"), text, label_space=space, preparation=CAFFE_PHOTO)
+    save_bundle(made, tmp_path / "bundle")
+    net = fc.load(tmp_path / "bundle").net
+    photo = 50 * torch.randn(1, 3, 47, 61, generator=torch.Generator().manual_seed(0))
+    before = len(pickle.dumps(net))
+    with torch.no_grad():
+        scores = net(photo)
+    assert len(pickle.dumps(net)) < before + 1000  # weights once, though the engine and its graph have them now
+    for other in (copy.deepcopy(net), pickle.loads(pickle.dumps(net)), copy.deepcopy(copy.deepcopy(net))):
+        with torch.no_grad():
+            assert torch.equal(other(photo), scores)
+        must_be_close(other(photo).detach().numpy(), scores.numpy(), 1e-5, "by layers")
+        with torch.no_grad():
+            next(other.parameters()).mul_(2)
+            assert not torch.equal(other(photo), scores)
+            assert torch.equal(net(photo), scores)
+
+
+def test_copies_and_pickles_of_a_shared_parameter_share_it() -> None:
+    branch = """layer { name: "%s" type: "Convolution" bottom: "data" top: "%s"
+        param { name: "w" } convolution_param { num_output: 3 kernel_size: 1 bias_term: false } }"""
+    graph = Graph(
+        parse_prototxt(f"""
+        layer {{ name: "data" type: "Input" top: "data" input_param {{ shape {{ dim: 1 dim: 3 dim: 4 dim: 4 }} }} }}
+        {branch % ("a", "a")} {branch % ("b", "b")}
+        layer {{ name: "sum" type: "Eltwise" bottom: "a" bottom: "b" top: "sum" }}
+    """)
+    )
+    graph.learnable[0].put(torch.eye(3)[:, :, None, None])
+    net = pickle.loads(pickle.dumps(copy.deepcopy(CaffeNetwork(graph, "sum"))))
+    assert [name for name, _ in net.named_parameters()] == ["a_0"]
+    photo = torch.randn(1, 3, 4, 4)
+    with torch.no_grad():
+        assert torch.equal(net(photo), 2 * photo)
+    assert torch.equal(net(photo), 2 * photo)

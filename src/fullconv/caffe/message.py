@@ -33,6 +33,8 @@ class Message:
     _set: dict[str, Any]
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("_") or name == "kind":  # asked of one that is not made yet, and by copy and pickle
+            raise AttributeError(name)
         field = _field(self, name)
         if name in self._set:
             return self._set[name]
@@ -46,6 +48,13 @@ class Message:
 
     def __delattr__(self, name: str) -> None:
         self._set.pop(name, None)
+
+    def __getstate__(self) -> tuple[str, dict[str, Any]]:
+        return self.kind, dict(self._set)
+
+    def __setstate__(self, state: tuple[str, dict[str, Any]]) -> None:
+        for name, value in zip(self.__slots__, state[::-1], strict=True):
+            object.__setattr__(self, name, value)
 
     def has(self, name: str) -> bool:
         """Whether a field is there; of a list, whether it has an entry."""

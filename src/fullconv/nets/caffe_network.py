@@ -87,13 +87,12 @@ def network_of(graph: Graph, output: str) -> fx.GraphModule:
     Raises: NetError if the graph has several inputs that the blob depends on, or layers that no torch layer stands for.
     """
     work = _Work(graph)
-    needed = needed_by(graph, output)
     inputs = inputs_of(graph, output)
     if len(inputs) != 1:
         raise NetError("a network has one input", f"{graph.of}: '{output}' depends on {inputs}", _INSTEAD)
     work.values[id(graph.cells[inputs[0]])] = work.module.graph.placeholder(plain_name(inputs[0]))
-    for node in graph.nodes:
-        if node.layer.is_input or not any(id(cell) in needed for cell in node.tops):
+    for node in graph.needed([output]):
+        if node.layer.is_input:
             continue
         kind = str(node.layer.param.type)
         if kind not in TORCH_LAYERS:
@@ -106,18 +105,10 @@ def network_of(graph: Graph, output: str) -> fx.GraphModule:
     return work.module.eval()
 
 
-def needed_by(graph: Graph, output: str) -> set[int]:
-    """Cells that a blob depends on, itself too. A cell that is changed in place is one cell."""
-    needed = {id(graph.cells[output])}
-    for node in reversed(graph.nodes):
-        if any(id(cell) in needed for cell in node.tops):
-            needed.update(id(cell) for cell in node.bottoms)
-    return needed
-
-
 def inputs_of(graph: Graph, output: str) -> list[str]:
-    needed = needed_by(graph, output)
-    return [name for name in graph.inputs if id(graph.cells[name]) in needed]
+    """The inputs that a blob depends on."""
+    read = {id(cell) for node in graph.needed([output]) for cell in node.bottoms} | {id(graph.cells[output])}
+    return [name for name in graph.inputs if id(graph.cells[name]) in read]
 
 
 @dataclass

@@ -6,6 +6,7 @@ takes whatever layers Caffe has; the engine runs it where no gradient is asked f
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,10 +15,10 @@ from torch import Tensor, nn
 
 from fullconv.base.errors import NetError
 from fullconv.caffe.engine import Engine
-from fullconv.caffe.graph import Graph
+from fullconv.caffe.graph import Cell, Graph, ParameterCell
 from fullconv.caffe.prototxt import parse_prototxt
 from fullconv.labels.space import LabelSpace
-from fullconv.nets.caffe_network import inputs_of, needed_by, plain_name, scores_of
+from fullconv.nets.caffe_network import inputs_of, plain_name, scores_of
 from fullconv.nets.preparation import Preparation
 from fullconv.nets.segmentation import SegmentationNet
 
@@ -94,19 +95,27 @@ class CaffeNetwork(nn.Module):
     def __init__(self, graph: Graph, output: str) -> None:
         super().__init__()
         self._graph, self._output = graph, output
-        needed = needed_by(graph, output)
-        self._nodes = [node for node in graph.nodes if any(id(cell) in needed for cell in node.tops)]
-        self._names: dict[int, str] = {}  # parameter cell -> the module's name for it
+        self._nodes = graph.needed([output])
+        self._names: list[list[str]] = []  # of each node's blobs, as parameters of the module
+        known: dict[int, str] = {}
         for node in self._nodes:
             for place, cell in enumerate(node.blobs):
-                if id(cell) not in self._names:
+                if id(cell) not in known:
                     name = f"{plain_name(node.name)}_{place}"
                     while hasattr(self, name):
                         name += "_"
-                    self._names[id(cell)] = name
+                    known[id(cell)] = name
                     self.register_parameter(name, nn.Parameter(cell.data))
+            self._names.append([known[id(cell)] for cell in node.blobs])
         self._engines: dict[torch.dtype, Engine] = {}
         self._engines_of: list[tuple[int, int]] = []
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles are made from: weights are in there once, as parameters; engines are built anew."""
+        blank: dict[int, Any] = {id(cell): Cell(cell.name, cell.shape) for cell in self._graph.cells.values()}
+        blank |= {id(cell): ParameterCell(cell.name, cell.shape, cell.filler) for cell in self._graph.learnable}
+        graph, nodes = copy.deepcopy((self._graph, self._nodes), blank)
+        return {**vars(self), "_graph": graph, "_nodes": nodes, "_engines": {}, "_engines_of": []}
 
     def forward(self, photos: Tensor) -> Tensor:
         """(N, C, H, W) prepared photos -> (N, K, H, W). Raises: CaffeError for a size that the layers do not take."""
@@ -118,28 +127,25 @@ class CaffeNetwork(nn.Module):
 
     def _by_layers(self, photos: Tensor) -> Tensor:
         values: dict[int, Tensor] = {}
-        for node in self._nodes:
+        for node, names in zip(self._nodes, self._names, strict=True):
             if node.layer.is_input:
                 values[id(node.tops[0])] = photos
                 continue
             given = [values[id(cell)] for cell in node.bottoms]
-            blobs = [
-                self.get_parameter(self._names[id(cell)]).reshape(shape)
-                for cell, shape in zip(node.blobs, node.shapes, strict=True)
-            ]
+            blobs = [self.get_parameter(name).reshape(shape) for name, shape in zip(names, node.shapes, strict=True)]
             node.layer.shapes([tuple(one.shape) for one in given])
             values |= {id(cell): top for cell, top in zip(node.tops, node.layer.run(given, blobs), strict=True)}
         return values[id(self._graph.cells[self._output])]
 
     def _engine(self, dtype: torch.dtype) -> Engine:
         """The engine for these numbers; a new one where parameters have changed."""
-        parameters = {name: self.get_parameter(name).detach() for name in self._names.values()}
+        parameters = {name: self.get_parameter(name).detach() for names in self._names for name in names}
         now = [(one.data_ptr(), 0 if one.is_inference() else one._version) for one in parameters.values()]
         if now != self._engines_of:
             self._engines, self._engines_of = {}, now
         if dtype not in self._engines:
-            for node in self._nodes:
-                for cell in node.blobs:
-                    cell.data = parameters[self._names[id(cell)]]
+            for node, names in zip(self._nodes, self._names, strict=True):
+                for cell, name in zip(node.blobs, names, strict=True):
+                    cell.data = parameters[name]
             self._engines = {dtype: Engine(self._graph, dtype, [self._output])}  # one at a time: weights are large
         return self._engines[dtype]
