@@ -10,14 +10,18 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from tests.caffe.test_files import NET, ONES, blob, caffemodel, chunk, tag
 
 from fullconv.base.errors import CaffeError, FullconvError, WeightsError
 from fullconv.caffe.blobs import read_mean
+from fullconv.caffe.fillers import FILLERS, filled
 from fullconv.caffe.graph import Graph
+from fullconv.caffe.message import Message
 from fullconv.caffe.prototxt import parse_prototxt, read_prototxt
+from fullconv.caffe.rules import State
 from fullconv.caffe.solver import Solver
-from fullconv.caffe.weights import read_weights
+from fullconv.caffe.weights import as_message, read_weights
 from fullconv.caffe.wire import parse_binary
 
 MEMORY = 60e6  # bytes that an error may take
@@ -241,6 +245,95 @@ def test_a_hostile_net_is_not_built(name: str, tmp_path: Path) -> None:
     with pytest.raises(CaffeError, match=said.replace("^", r"\^")) as refused:
         Graph(parse_prototxt(text.replace("{folder}", str(tmp_path))))
     must_be_three_lines(refused.value)
+
+
+def of_inputs(kind: str, *shapes: str, rest: str = "") -> str:
+    """A layer on inputs of these shapes, as "2,3"; "" has no axes."""
+    names = "abc"[: len(shapes)]
+    inputs = " ".join(f"shape {{ dim: [{one}] }}" for one in shapes)
+    tops, bottoms = (" ".join(f'{word}: "{name}"' for name in names) for word in ("top", "bottom"))
+    return f"""layer {{ name: "in" type: "Input" {tops} input_param {{ {inputs} }} }}
+        layer {{ name: "l" type: "{kind}" {bottoms} top: "t" {rest} }}"""
+
+
+REFUSED = {
+    "euclidean without items": of_inputs("EuclideanLoss", "", ""),
+    "sigmoid without items": of_inputs("SigmoidCrossEntropyLoss", "", ""),
+    "hinge without items": of_inputs("HingeLoss", "", ""),
+    "contrastive without items": of_inputs("ContrastiveLoss", "", "", ""),
+    "argmax without items": of_inputs("ArgMax", ""),
+    "concat of fewer axes": of_inputs("Concat", "3", "", rest="concat_param { axis: 0 }"),
+    "means of two tops": of_inputs("Pooling", "1,1,4,4", rest='top: "u" pooling_param { pool: AVE kernel_size: 2 }'),
+    "statistics without items": of_inputs("BatchNorm", ""),
+    "windows on axis 0": of_inputs("Im2col", "2,3,4,4", rest="convolution_param { kernel_size: 2 axis: 0 }"),
+    "filter without items": of_inputs("Filter", "", ""),
+    "no pyramid": of_inputs("SPP", "1,2,4,4", rest="spp_param { pyramid_height: 0 }"),
+    "dropout": of_inputs("Dropout", "2", rest="dropout_param { dropout_ratio: 2 }"),
+    "pool": of_inputs("Pooling", "1,1,4,4", rest="pooling_param { kernel_size: 99999 stride: 99999 pad: 99998 }"),
+    "response": of_inputs("LRN", "1,1,4,4", rest="lrn_param { local_size: 99999 norm_region: WITHIN_CHANNEL }"),
+    "none and much": of_inputs("ReLU", "0,9223372036854775807,9223372036854775807"),
+    "nothing to fill": of_inputs(
+        "InnerProduct", "1,0", rest='inner_product_param { num_output: 2 weight_filler { type: "xavier" } }'
+    ),
+    "sparse without outputs": of_inputs(
+        "Bias", "2", rest='bias_param { num_axes: 0 filler { type: "gaussian" sparse: 0 } }'
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_a_layer_cannot_compute_is_refused(name: str) -> None:
+    with pytest.raises(CaffeError) as refused:
+        as_message(Graph(parse_prototxt(REFUSED[name]), State("TRAIN")))
+    must_be_three_lines(refused.value)
+
+
+COMPUTED = {  # by hand
+    "hinge of one score an item": (of_inputs("HingeLoss", "3", "3"), [[1, 2, 3], [0, 0, 0]], 0),
+    "contrastive of one number an item": (of_inputs("ContrastiveLoss", "2", "2", "2"), [[1, 2], [0, 0], [1, 1]], 1.25),
+    "argmax of one number an item": (of_inputs("ArgMax", "2"), [[5, 6]], [[[0]], [[0]]]),
+    "variance of one number an item": (of_inputs("MVN", "2"), [[5, 6]], [0, 0]),
+    "power of nothing": (of_inputs("Power", "1", rest="power_param { power: -1 scale: 0 }"), [[5]], [np.inf]),
+    "root of less": (of_inputs("Power", "1", rest="power_param { power: 0.5 scale: 0 shift: -1 }"), [[5]], [np.nan]),
+    "windows that hang over": (
+        of_inputs("Im2col", "1,1,1,1", rest="convolution_param { kernel_size: 2 stride: 2 }"),
+        [[[[[5]]]]],
+        [[[[5]], [[0]], [[0]], [[0]]]],
+    ),
+    "scale of one number": (of_inputs("Scale", "", ""), [3, 4], 12),
+    "responses beyond all channels": (
+        of_inputs("LRN", "1,2,1,1", rest="lrn_param { local_size: 4294967295 alpha: 4294967295 beta: 1 }"),
+        [[[[[1]], [[2]]]]],
+        [[[[1 / 6]], [[2 / 6]]]],
+    ),
+    "state of one number an item": (
+        of_inputs("RNN", "2,1", "2,1", rest="recurrent_param { num_output: 1 }"),
+        [[[5], [6]], [[0], [1]]],
+        [[[0]], [[0]]],
+    ),
+    "a learned number": (
+        of_inputs("Scale", "1", rest='scale_param { axis: 0 num_axes: 0 filler { type: "positive_unitball" } }'),
+        [[5]],
+        [5],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMPUTED)
+def test_blobs_of_few_axes_are_computed(name: str) -> None:
+    text, given, wanted = COMPUTED[name]
+    graph = Graph(parse_prototxt(text))
+    for name, value in zip(graph.inputs, given, strict=True):
+        graph.cells[name].data = torch.tensor(value, dtype=torch.float32)
+    graph.forward()
+    np.testing.assert_allclose(graph.cells["t"].data.numpy(), np.array(wanted, np.float32), rtol=1e-6)
+
+
+@pytest.mark.parametrize("filler", sorted(set(FILLERS) - {"bilinear"}))
+def test_a_single_number_is_filled(filler: str) -> None:
+    found = filled((), Message("FillerParameter", type=filler), of="a number")
+    assert found.shape == ()
+    assert found.isfinite()
 
 
 @pytest.mark.usefixtures("little_memory")

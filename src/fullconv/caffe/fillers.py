@@ -26,8 +26,11 @@ def filled(shape: Shape, filler: Message, *, of: str) -> Tensor:
     """
     if filler.type not in FILLERS:
         raise CaffeError(f"a filler is one of {', '.join(FILLERS)}", f"{of}: {filler.type!r}", "mend the prototxt")
-    if filler.sparse >= 0 and filler.type == "gaussian" and filler.sparse > shape[0]:
-        raise CaffeError("sparse is at most the outputs' number", f"{of}: {filler.sparse} of {shape[0]}", "lower it")
+    if math.prod(shape) == 0:
+        raise CaffeError("what is filled has numbers", f"{of}: shape {list(shape)}", "give the inputs a shape")
+    outputs = shape[0] if shape else 0
+    if filler.type == "gaussian" and filler.sparse >= 0 and (not shape or filler.sparse > outputs):
+        raise CaffeError("sparse is at most the outputs' number", f"{of}: {filler.sparse} of {outputs}", "lower it")
     if filler.type == "bilinear" and (len(shape) != 4 or shape[2] != shape[3]):
         raise CaffeError("a bilinear filler fills square kernels", f"{of}: shape {list(shape)}", "use kernel_size")
     return FILLERS[filler.type](shape, filler)
@@ -49,13 +52,13 @@ def _gaussian(shape: Shape, filler: Message) -> Tensor:
 
 
 def _unit_ball(shape: Shape, filler: Message) -> Tensor:
-    rows = torch.rand(shape).reshape(shape[0], -1)
+    rows = torch.rand(shape).reshape((*shape, 1)[0], -1)
     return (rows / rows.sum(1, keepdim=True)).reshape(shape)
 
 
 def _fan(shape: Sequence[int], filler: Message) -> float:
     number = math.prod(shape)
-    into, out = number / shape[0], number / (shape[1] if len(shape) > 1 else 1)
+    into, out = (number / size for size in (*shape, 1, 1)[:2])
     return {"FAN_IN": into, "FAN_OUT": out, "AVERAGE": (into + out) / 2}[filler.variance_norm]
 
 

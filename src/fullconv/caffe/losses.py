@@ -97,8 +97,8 @@ class SigmoidCrossEntropyLoss(_Loss):
     """Cross entropy of sigmoid scores and targets of 0 to 1."""
 
     def shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
-        if count(bottoms[0]) != count(bottoms[1]) or bottoms[0][:1] != bottoms[1][:1]:
-            self.fail("scores and targets have one shape", f"{list(bottoms[0])} and {list(bottoms[1])}")
+        if count(bottoms[0]) != count(bottoms[1]) or bottoms[0][:1] != bottoms[1][:1] or not bottoms[0]:
+            self.fail("scores and targets have one shape, of items", f"{list(bottoms[0])} and {list(bottoms[1])}")
         return [()]
 
     def run(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> list[Tensor]:
@@ -116,8 +116,8 @@ class EuclideanLoss(_Loss):
 
     def shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         one, other = bottoms
-        if one[:1] != other[:1] or count(one[1:]) != count(other[1:]):
-            self.fail("both bottoms have one size", f"{list(one)} and {list(other)}")
+        if one[:1] != other[:1] or count(one[1:]) != count(other[1:]) or not one:
+            self.fail("both bottoms have one size, of items", f"{list(one)} and {list(other)}")
         return [()]
 
     def run(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> list[Tensor]:
@@ -129,13 +129,13 @@ class _ByLabel(_Loss):
     """A loss of one label an item."""
 
     def shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
-        if count(bottoms[1]) != bottoms[0][0]:
+        if bottoms[0][:1] != (count(bottoms[1]),):
             self.fail("there is one label an item", f"{list(bottoms[0])} and {list(bottoms[1])}")
         return [()]
 
     def labelled(self, bottoms: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         """(N, K) numbers and (N, 1) labels."""
-        rows = bottoms[0].flatten(1)
+        rows = bottoms[0].reshape(len(bottoms[0]), -1)
         labels = bottoms[1].detach().trunc().long().reshape(-1)
         self.check_labels(labels, torch.ones_like(labels, dtype=torch.bool), rows.shape[1])
         return rows, labels[:, None]
@@ -199,14 +199,14 @@ class ContrastiveLoss(_Loss):
 
     def shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         one, other, label = bottoms
-        if one != other or count(one[2:]) != 1 or count(label) != one[0]:
+        if one != other or count(one[2:]) != 1 or one[:1] != (count(label),):
             self.fail("two bottoms of one shape, and one label an item", " and ".join(str(list(b)) for b in bottoms))
         return [()]
 
     def run(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> list[Tensor]:
         param = self.param.contrastive_loss_param
         alike = bottoms[2].detach().reshape(-1).trunc() != 0
-        squared = ((bottoms[0] - bottoms[1]) ** 2).flatten(1).sum(1)
+        squared = ((bottoms[0] - bottoms[1]) ** 2).reshape(len(bottoms[0]), -1).sum(1)
         if param.legacy_version:
             within = F.relu(param.margin - squared)
         else:

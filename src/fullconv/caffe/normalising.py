@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fullconv.caffe.layer import Layer, Parameter, SameShape, Shape, count
+from fullconv.caffe.layer import MOST, Layer, Parameter, SameShape, Shape, count
 from fullconv.caffe.message import Message
 from fullconv.caffe.spatial import Window, mean_of_windows
 
@@ -82,14 +82,18 @@ class LRN(SameShape):
             self.fail("local_size is odd", str(param.local_size))
         if len(bottoms[0]) != 4:
             self.fail("its bottom has 4 axes", f"shape {list(bottoms[0])}")
+        reach = (*bottoms[0][:2], *(size + param.local_size for size in bottoms[0][2:]))
+        if param.norm_region == "WITHIN_CHANNEL" and count(reach) > MOST:
+            self.fail("a padded bottom has at most 2^31 - 1 numbers", f"shape {list(reach)}")
         return [bottoms[0]]
 
     def run(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> list[Tensor]:
         param, (x,) = self.param.lrn_param, bottoms
         n = param.local_size
         if param.norm_region == "ACROSS_CHANNELS":
-            squares = F.pad((x * x).flatten(2), (0, 0, n // 2, n // 2))
-            sums = F.avg_pool2d(squares.unsqueeze(1), (n, 1), 1, divisor_override=1).reshape(x.shape)
+            reach = min(n // 2, x.shape[1] - 1)
+            squares = F.pad((x * x).flatten(2), (0, 0, reach, reach))
+            sums = F.avg_pool2d(squares.unsqueeze(1), (2 * reach + 1, 1), 1, divisor_override=1).reshape(x.shape)
             return [x * (param.k + param.alpha / n * sums) ** -param.beta]
         window = Window((n, n), (1, 1), (n // 2, n // 2), (1, 1))
         means = mean_of_windows(x * x, window, tuple(x.shape[2:]))
@@ -107,6 +111,8 @@ class BatchNorm(SameShape):
             self.fail(
                 "its blobs are no parameters to learn", "lr_mult other than 0", "param { lr_mult: 0 } three times"
             )
+        if not bottoms[0]:
+            self.fail("its bottom has items", "no axes")
         while len(self.param.param) < _STATISTICS:  # as Caffe writes it into files
             self.param.add("param", Message("ParamSpec", lr_mult=0.0))
         channels = (bottoms[0][1] if len(bottoms[0]) > 1 else 1,)
@@ -139,7 +145,8 @@ class MVN(SameShape):
 
     def run(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> list[Tensor]:
         param, (x,) = self.param.mvn_param, bottoms
-        flat = x.reshape(x.shape[0] if param.across_channels else x.shape[0] * x.shape[1], -1)
+        items, channels = (*x.shape, 1, 1)[:2]
+        flat = x.reshape(items if param.across_channels else items * channels, -1)
         even = flat - flat.double().mean(1, keepdim=True).to(flat)  # exact where all are equal
         if param.normalize_variance:
             deviation = (even * even).mean(1, keepdim=True).sqrt()

@@ -97,7 +97,7 @@ class Power(SameShape):
     def run(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> list[Tensor]:
         param, (x,) = self.param.power_param, bottoms
         if param.power * param.scale == 0:
-            return [torch.full_like(x, 1.0 if param.power == 0 else param.shift**param.power) + 0 * x]
+            return [torch.full_like(x, param.shift) ** param.power + 0 * x]
         inner = param.shift + param.scale * x
         return [inner if param.power == 1 else inner**param.power]
 
@@ -133,6 +133,12 @@ class Threshold(SameShape):
 
 class Dropout(SameShape):
     """In TRAIN x times a random mask over 1 - ratio; in TEST x."""
+
+    def shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
+        ratio = self.param.dropout_param.dropout_ratio
+        if self.phase == "TRAIN" and not 0 <= ratio < 1:
+            self.fail("dropout_ratio is from 0 to below 1", str(ratio))
+        return [bottoms[0]]
 
     def run(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> list[Tensor]:
         ratio = self.param.dropout_param.dropout_ratio
@@ -208,7 +214,7 @@ class _Aligned(Layer):
     def laid(self, factor: Tensor, shape: Shape) -> Tensor:
         """The factor with axes of 1 behind it, so that it is laid along its own axes."""
         axis = 0 if not factor.dim() else self.own.axis % len(shape)
-        return factor.reshape(*factor.shape, *[1] * (len(shape) - axis - factor.dim()))
+        return factor.reshape((*factor.shape, *[1] * (len(shape) - axis - factor.dim())))
 
 
 class Scale(_Aligned):

@@ -51,7 +51,7 @@ class _Recurrent(Layer):
         return [(*x[:2], self.width), *[(1, x[1], self.width)] * self.exposed]
 
     def run(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> list[Tensor]:
-        x, flags = bottoms[0].flatten(2), bottoms[1]
+        x, flags = bottoms[0].reshape(*bottoms[0].shape[:2], -1), bottoms[1]
         items = x.shape[1]
         state = [one.reshape(items, -1) for one in bottoms[2:]] if self.exposed else self.state
         if state is None or len(state[0]) != items:

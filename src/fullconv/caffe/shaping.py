@@ -52,7 +52,10 @@ class Concat(Layer):
 
     def shapes(self, bottoms: Sequence[Shape]) -> list[Shape]:
         axis, first = self._axis(bottoms[0]), bottoms[0]
-        if any((*one[:axis], *one[axis + 1 :]) != (*first[:axis], *first[axis + 1 :]) for one in bottoms):
+        if any(
+            len(one) != len(first) or (*one[:axis], *one[axis + 1 :]) != (*first[:axis], *first[axis + 1 :])
+            for one in bottoms
+        ):
             self.fail(f"bottoms differ on axis {axis} alone", " and ".join(str(list(one)) for one in bottoms))
         return [(*first[:axis], sum(one[axis] for one in bottoms), *first[axis + 1 :])]
 
@@ -202,7 +205,7 @@ class Filter(Layer):
             self.fail(
                 "there is one top a bottom, but for the last", f"{len(bottoms)} bottoms, {len(self.param.top)} tops"
             )
-        if any(shape[:1] != bottoms[-1][:1] for shape in bottoms) or count(bottoms[-1][1:]) != 1:
+        if not all(shape and shape[0] == bottoms[-1][0] for shape in bottoms[::-1]) or count(bottoms[-1][1:]) != 1:
             self.fail("the last bottom has one number an item", " and ".join(str(list(one)) for one in bottoms))
         return list(bottoms[:-1])
 
@@ -220,6 +223,8 @@ class ArgMax(Layer):
             axis = self.axis(param.axis, shape)
             among, found = shape[axis], (*shape[:axis], param.top_k, *shape[axis + 1 :])
         else:
+            if not shape:
+                self.fail("its bottom has items", "no axes")
             among = count(shape[1:])
             found = (*shape[:1], 2 if param.out_max_val else 1, param.top_k, *[1] * (len(shape) - 3))
             found = found[: max(len(shape), 3)]
@@ -229,7 +234,7 @@ class ArgMax(Layer):
 
     def run(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> list[Tensor]:
         (x,), param = bottoms, self.param.argmax_param
-        rows = x.detach() if param.has("axis") else x.detach().flatten(1)
+        rows = x.detach() if param.has("axis") else x.detach().reshape(len(x), -1)
         axis = param.axis % x.dim() if param.has("axis") else 1
         # turned round, the first of equal ones is the last
         values, places = torch.sort(rows.flip(axis), dim=axis, descending=True, stable=True)
