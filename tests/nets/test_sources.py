@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 
-from fullconv.base.errors import FullconvError, NetError, UsageError, WeightsError
+from fullconv.base.errors import CaffeError, FullconvError, NetError, UsageError, WeightsError
 from fullconv.nets.classifiers import unwrapped
 from fullconv.nets.sources import IMAGENET, Code, is_foreign, parsed, read_classifier
 
@@ -230,7 +230,7 @@ REFUSED = [
     ("own_nets.small:Body", NetError, r"gives a tensor \(2, 4, 111, 111\)"),
     ("own_nets.small:Listed", NetError, "gives a list"),
     ("own_nets.small:Fixed", NetError, "at 224x224: RuntimeError"),
-    ("net.prototxt:net.caffemodel", UsageError, "Caffe files are not read yet"),
+    ("net.prototxt:net.caffemodel", CaffeError, "net.prototxt: No such file"),
     ("none.onnx", UsageError, "none.onnx does not exist"),
     ("own_nets", UsageError, "is a folder"),
     ("own_nets.small:", UsageError, "is none of these"),

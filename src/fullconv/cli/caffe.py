@@ -88,7 +88,10 @@ def _line(row: dict[str, Any]) -> str:
     "--preparation", type=FILE, default=None, help="JSON with channel_order, mean and scale.  [default: Caffe's]"
 )
 @click.option(
-    "--output", default=None, metavar="BLOB", help="The scores.  [default: under the last output by name; in ONNX, all]"
+    "--output",
+    default=None,
+    metavar="BLOB",
+    help="The scores.  [default: the last by name, before softmax; in ONNX, all]",
 )
 def convert(
     prototxt: Path,
