@@ -367,6 +367,34 @@ def test_callbacks_are_called_around_the_gradients(training: Path) -> None:
     assert called[1][2]
 
 
+def test_gradients_that_are_held_are_those_of_the_last_step(training: Path) -> None:
+    solver, kept = caffe.get_solver("adam.solver.prototxt"), np.load("adam.npz")
+    solver.net.copy_from("adam.init.caffemodel")
+    held = solver.net.blobs["conv1_1"].diff
+    for blob in ("data", "label"):
+        solver.net.blobs[blob].data[...] = kept[blob][0]
+    for _ in range(2):
+        held[...] = 0
+        solver.step(1)
+        assert held.any()
+        assert np.array_equal(held, solver.net.blobs["conv1_1"].diff)
+
+
+def test_a_parameter_of_another_shape_is_trained_alike(training: Path) -> None:
+    kept, trained = np.load("adam.npz"), []
+    for flat in (False, True):
+        solver = caffe.get_solver("adam.solver.prototxt")
+        solver.net.copy_from("adam.init.caffemodel")
+        for blob in ("data", "label"):
+            solver.net.blobs[blob].data[...] = kept[blob][0]
+        one = solver.net.params["conv1_1"][0]
+        if flat:
+            one.reshape(one.count)
+        solver.step(2)
+        trained.append(one.data.ravel())
+    assert np.array_equal(*trained)
+
+
 def test_what_is_written_into_a_solvers_param_counts(training: Path) -> None:
     solver = caffe.get_solver("adam.solver.prototxt")
     assert solver.param.max_iter == 100

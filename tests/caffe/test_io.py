@@ -113,7 +113,10 @@ def test_other_messages_are_read(golden: Path) -> None:
     net = caffe_pb2.NetParameter(name="other")
     net.ParseFromString((golden / "nets/lenet_like.caffemodel").read_bytes())
     assert net.name != "other"
-    assert "conv1" in [layer.name for layer in net.layer]
+    names = [layer.name for layer in net.layer]
+    assert "conv1" in names
+    net.ParseFromString((golden / "nets/lenet_like.caffemodel").read_bytes())
+    assert [layer.name for layer in net.layer] == names, "what it held before is gone"
     with pytest.raises(CaffeError, match="announces"):
         net.ParseFromString(b"\x0a\x09")
 

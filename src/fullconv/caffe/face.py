@@ -485,6 +485,9 @@ class _Ruled(Solver):
     def _update(self, rate: float) -> None:
         for _start, on_gradients_ready in self.callbacks:
             on_gradients_ready()
+        for place, cell in enumerate(self.net.learnable):  # a script may have given it another shape
+            for history in self.histories:
+                history[place] = history[place].reshape(cell.shape)
         super()._update(rate)
 
     def apply_update(self) -> None:
