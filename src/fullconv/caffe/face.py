@@ -198,7 +198,6 @@ class Net:
 
     def _take(self, graph: Graph, precision: str = "fp32") -> None:
         self.graph = graph
-        self._faces: dict[int, Blob] = {}
         self._quick = Quick(graph, _PRECISIONS[precision]) if Quick.fits(graph) else None
         if self._quick is None and precision != "fp32":
             raise UsageError(
@@ -206,21 +205,18 @@ class Net:
                 f"{graph.of} has gradients",
                 "give its deploy.prototxt, caffe.TEST",
             )
-        self.blobs = OrderedDict((name, self._face(cell)) for name, cell in graph.cells.items())
+        handed = self._quick.hand_out if self._quick else None
+        self.blobs = OrderedDict((name, Blob(cell, handed)) for name, cell in graph.cells.items())
         self._find_layers()
 
     def _find_layers(self) -> None:
         self.layers = [
-            NetLayer(node.name, str(node.layer.param.type), [self._face(cell) for cell in node.blobs], node.layer.param)
+            NetLayer(node.name, str(node.layer.param.type), [Blob(cell) for cell in node.blobs], node.layer.param)
             for node in self.graph.nodes
         ]
         self.params = OrderedDict((layer.name, layer.blobs) for layer in self.layers if layer.blobs)
         self._layer_names = [layer.name for layer in self.layers]  # scripts use these two
         self._blob_names = list(self.blobs)
-
-    def _face(self, cell: Cell) -> Blob:
-        """The one Blob of a cell."""
-        return self._faces.setdefault(id(cell), Blob(cell, self._quick.hand_out if self._quick else None))
 
     def _show_gradients(self) -> None:
         """Bring new gradients into the arrays that were handed out."""
