@@ -115,3 +115,16 @@ def test_copies_and_pickles_of_a_shared_parameter_share_it() -> None:
     with torch.no_grad():
         assert torch.equal(net(photo), 2 * photo)
     assert torch.equal(net(photo), 2 * photo)
+
+
+def test_an_input_beside_the_photo_has_no_part() -> None:
+    text = """
+    layer { name: "in" type: "Input" top: "label" top: "data" input_param { shape { dim: 1 dim: 3 dim: 8 dim: 9 } } }
+    layer { name: "c" type: "Convolution" bottom: "data" top: "score" convolution_param { num_output: 2 kernel_size: 1
+      weight_filler { type: "gaussian" } } }
+    """
+    network = CaffeNetwork(Graph(parse_prototxt(text)), "score")
+    photo = torch.randn(1, 3, 5, 6)
+    scores = network(photo).detach()
+    with torch.no_grad():
+        must_be_close(network(photo).numpy(), scores.numpy(), 1e-5, "score")

@@ -371,6 +371,12 @@ class Graph:
                 wanted.update(id(cell) for cell in node.bottoms)
         return [node for node in self.nodes if any(id(cell) in wanted for cell in node.tops)]
 
+    def needed_inputs(self, names: Sequence[str]) -> list[str]:
+        """The inputs that blobs depend on, in order."""
+        read = {id(self.cells[name]) for name in names}
+        read.update(id(cell) for node in self.needed(names) for cell in node.bottoms)
+        return [name for name in self.inputs if id(self.cells[name]) in read]
+
     def numbers(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """What a pass gives for all blobs, which it leaves as they are; layers that read files have no part in it."""
         found = {id(self.cells[name]): values for name, values in inputs.items()}

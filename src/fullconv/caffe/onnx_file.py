@@ -49,7 +49,8 @@ def write_onnx(
         ) from None
     wanted = graph.outputs if outputs is None else list(outputs)
     _check_outputs(graph, wanted)
-    nodes, inputs = _needed(graph, wanted)
+    nodes = [node for node in graph.needed(wanted) if not node.layer.is_input]
+    inputs = graph.needed_inputs(wanted)
     _check_bytes(graph, nodes)
     model = helper.make_model(
         helper.make_graph([], graph.name or "caffe", [], []),
@@ -81,16 +82,6 @@ def _check_outputs(graph: Graph, wanted: Sequence[str]) -> None:
     if absent or not wanted:
         found = f"{graph.of} has no '{absent[0]}'" if absent else f"{graph.of} has none"
         raise CaffeError("an output is a blob of the net", found, ", ".join(graph.outputs) or "a net with an output")
-
-
-def _needed(graph: Graph, outputs: Sequence[str]) -> tuple[list[Node], list[str]]:
-    """The layers and inputs that blobs depend on, in order. A cell that is changed in place is one cell."""
-    needed, nodes = {id(graph.cells[name]) for name in outputs}, []
-    for node in reversed(graph.nodes):
-        if not node.layer.is_input and any(id(cell) in needed for cell in node.tops):
-            needed.update(id(cell) for cell in node.bottoms)
-            nodes.append(node)
-    return nodes[::-1], [name for name in graph.inputs if id(graph.cells[name]) in needed]
 
 
 def _check_bytes(graph: Graph, nodes: Sequence[Node]) -> None:

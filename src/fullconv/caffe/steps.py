@@ -87,12 +87,13 @@ def steps_of(graph: Graph, outputs: Sequence[str]) -> tuple[list[Step], dict[str
     reads = Counter([*found.values(), *(value for _, given, _ in nodes for value in given)])
 
     steps: list[Step] = []
+    wanted = graph.needed_inputs(outputs)
     inputs: dict[str, int] = {}
     makers: dict[int, Step] = {}
     drawn: dict[int, int] = {}  # value of a layer that was drawn into a step -> the step's own
     for node, read, made in nodes:
         if node.layer.is_input:
-            inputs |= dict(zip(node.layer.param.top, made, strict=True))
+            inputs |= {name: value for name, value in zip(node.layer.param.top, made, strict=True) if name in wanted}
             continue
         given = [drawn.get(value, value) for value in read]
         before = makers.get(given[0]) if given and reads[read[0]] == 1 else None

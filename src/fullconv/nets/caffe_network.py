@@ -87,7 +87,7 @@ def network_of(graph: Graph, output: str) -> fx.GraphModule:
     Raises: NetError if the graph has several inputs that the blob depends on, or layers that no torch layer stands for.
     """
     work = _Work(graph)
-    inputs = inputs_of(graph, output)
+    inputs = graph.needed_inputs([output])
     if len(inputs) != 1:
         raise NetError("a network has one input", f"{graph.of}: '{output}' depends on {inputs}", _INSTEAD)
     work.values[id(graph.cells[inputs[0]])] = work.module.graph.placeholder(plain_name(inputs[0]))
@@ -103,12 +103,6 @@ def network_of(graph: Graph, output: str) -> fx.GraphModule:
     work.module.graph.lint()
     work.module.recompile()
     return work.module.eval()
-
-
-def inputs_of(graph: Graph, output: str) -> list[str]:
-    """The inputs that a blob depends on."""
-    read = {id(cell) for node in graph.needed([output]) for cell in node.bottoms} | {id(graph.cells[output])}
-    return [name for name in graph.inputs if id(graph.cells[name]) in read]
 
 
 @dataclass

@@ -18,7 +18,7 @@ from fullconv.caffe.engine import Engine
 from fullconv.caffe.graph import Cell, Graph, ParameterCell
 from fullconv.caffe.prototxt import parse_prototxt
 from fullconv.labels.space import LabelSpace
-from fullconv.nets.caffe_network import inputs_of, plain_name, scores_of
+from fullconv.nets.caffe_network import plain_name, scores_of
 from fullconv.nets.preparation import Preparation
 from fullconv.nets.segmentation import SegmentationNet
 
@@ -48,7 +48,7 @@ def caffe_segmenter(
 def scores_and_classes(graph: Graph, output: str | None = None) -> tuple[str, int]:
     """The blob of scores, and how many classes it has. Raises: NetError if the net is no segmenter."""
     scores = scores_of(graph, output)
-    inputs = inputs_of(graph, scores)
+    inputs = graph.needed_inputs([scores])
     photos = graph.cells[inputs[0]].shape if len(inputs) == 1 else ()
     found = graph.cells[scores].shape
     if len(photos) != 4 or len(found) != 4 or found[2:] != photos[2:] or photos[1] != 3:
@@ -108,7 +108,7 @@ class CaffeNetwork(nn.Module):
                     self.register_parameter(name, nn.Parameter(cell.data))
             self._names.append([known[id(cell)] for cell in node.blobs])
         self._engines: dict[torch.dtype, Engine] = {}
-        self._engines_of: list[tuple[int, int]] = []
+        self._engines_of: list[tuple[Tensor, int]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         """What copies and pickles are made from: weights are in there once, as parameters; engines are built anew."""
@@ -126,10 +126,10 @@ class CaffeNetwork(nn.Module):
             return self._engine(dtype).run([photos])[self._output]
 
     def _by_layers(self, photos: Tensor) -> Tensor:
-        values: dict[int, Tensor] = {}
+        (photo,) = self._graph.needed_inputs([self._output])
+        values = {id(self._graph.cells[photo]): photos}
         for node, names in zip(self._nodes, self._names, strict=True):
             if node.layer.is_input:
-                values[id(node.tops[0])] = photos
                 continue
             given = [values[id(cell)] for cell in node.bottoms]
             blobs = [self.get_parameter(name).reshape(shape) for name, shape in zip(names, node.shapes, strict=True)]
@@ -139,13 +139,16 @@ class CaffeNetwork(nn.Module):
 
     def _engine(self, dtype: torch.dtype) -> Engine:
         """The engine for these numbers; a new one where parameters have changed."""
-        parameters = {name: self.get_parameter(name).detach() for names in self._names for name in names}
-        now = [(one.data_ptr(), 0 if one.is_inference() else one._version) for one in parameters.values()]
-        if now != self._engines_of:
+        parameters = {name: self.get_parameter(name) for names in self._names for name in names}
+        now: list[tuple[Tensor, int]] = [
+            (one, 0 if one.is_inference() else one._version) for one in parameters.values()
+        ]
+        same = [one is other and own == its for (one, own), (other, its) in zip(now, self._engines_of, strict=False)]
+        if len(same) < len(now) or not all(same):
             self._engines, self._engines_of = {}, now
         if dtype not in self._engines:
             for node, names in zip(self._nodes, self._names, strict=True):
                 for cell, name in zip(node.blobs, names, strict=True):
-                    cell.data = parameters[name]
+                    cell.data = parameters[name].detach()
             self._engines = {dtype: Engine(self._graph, dtype, [self._output])}  # one at a time: weights are large
         return self._engines[dtype]
