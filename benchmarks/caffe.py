@@ -35,6 +35,7 @@ from fullconv.data.read import read_samples
 from fullconv.nets.caffe_network import CAFFE_PHOTO
 
 PROTOTXT = DATA / "caffe-models/fcn-prototxt/voc-fcn8s/deploy.prototxt"
+GOLDEN = DATA.parent / "caffe-golden/nets"
 SIZE, OTHER_SIZE = (500, 375), (334, 500)
 NARROW = 4  # times narrower than the authors' net is the one that is trained
 ITERATIONS = 3000
@@ -116,16 +117,17 @@ def ratio(one: list[float], other: list[float]) -> float:
 
 
 READING = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
+from caffe_ways import peak_gb
 from fullconv.caffe.graph import Graph
 from fullconv.caffe.prototxt import read_prototxt
 from fullconv.caffe.weights import copy_weights, read_weights
 weights, prototxt = Path(sys.argv[1]), Path(sys.argv[2])
-before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+before = peak_gb()
 began = time.perf_counter()
 held = read_weights(weights) if sys.argv[3] == "arrays" else copy_weights(Graph(read_prototxt(prototxt)), weights)
-print(time.perf_counter() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+print(time.perf_counter() - began, (peak_gb() - before) * 1e9)
 """
 
 
@@ -135,7 +137,7 @@ def reading(folder: Path) -> dict[str, Any]:
     found = {}
     for what in ("arrays", "net"):
         words = [sys.executable, "-c", READING, str(weights), str(PROTOTXT), what]
-        ran = subprocess.run(words, capture_output=True, text=True, check=True)
+        ran = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
         spent, grown = map(float, ran.stdout.split())
         found[what] = {"seconds": round(spent, 3), "of_size": round(grown / weights.stat().st_size, 3)}
     return {"ways": found, "bytes": weights.stat().st_size}
@@ -143,13 +145,13 @@ def reading(folder: Path) -> dict[str, Any]:
 
 # ---- real files -----------------------------------------------------------------------------------------------------
 
-# Net, weights, and what its input is of a photo: channels as they come or one of grey, size, mean, scale.
+# Prototxt, weights, and what the input is of a photo: three channels or one of grey, size, mean, scale.
 REAL = {
-    "MTCNN det1": ("mtcnn/det1", 3, (120, 160), 127.5, 1 / 128),
-    "MTCNN det2": ("mtcnn/det2", 3, (24, 24), 127.5, 1 / 128),
-    "MTCNN det3": ("mtcnn/det3", 3, (48, 48), 127.5, 1 / 128),
-    "LeNet": ("lenet/lenet", 1, (28, 28), 0.0, 1 / 256),
-    "WeChat sr": ("wechat-qr/sr", 1, (90, 120), 0.0, 1 / 255),
+    "MTCNN det1": ("mtcnn/det1", "mtcnn/det1", 3, (120, 160), 127.5, 1 / 128),
+    "MTCNN det2": ("mtcnn/det2", "mtcnn/det2", 3, (24, 24), 127.5, 1 / 128),
+    "MTCNN det3": ("mtcnn/det3", "mtcnn/det3", 3, (48, 48), 127.5, 1 / 128),
+    "LeNet": ("lenet/lenet", "lenet/lenet_iter_10000", 1, (28, 28), 0.0, 1 / 256),
+    "WeChat sr": ("wechat-qr/sr", "wechat-qr/sr", 1, (90, 120), 0.0, 1 / 255),
 }
 
 
@@ -158,14 +160,11 @@ def real_files(folder: Path) -> dict[str, Any]:
     from PIL import Image
 
     photos = [Image.fromarray(read_photo(path)) for path in sorted((DATA / "article").glob("*.jpg"))]
-    photos += [Image.fromarray(read_photo(path)) for path in sorted((DATA / "camvid/val").glob("*.png"))[:10]]
+    photos += [Image.fromarray(read_photo(path)) for path in sorted((DATA / "camvid/val").iterdir())[:10]]
     nets = {}
-    for name, (stem, channels, (height, width), mean, scale) in REAL.items():
-        prototxt, weights = (DATA / f"caffe-models/{stem}.{kind}" for kind in ("prototxt", "caffemodel"))
-        graph = Graph(read_prototxt(prototxt))
-        copy_weights(graph, weights)
-        again = folder / f"{Path(stem).name}.caffemodel"
-        write_weights(graph, again)
+    for name, (text, numbers, channels, (height, width), mean, scale) in REAL.items():
+        prototxt, weights = DATA / f"caffe-models/{text}.prototxt", DATA / f"caffe-models/{numbers}.caffemodel"
+        again = written_again(prototxt, weights, folder)
         worst = {"opencv": 0.0, "written": 0.0}
         for photo in photos:
             resized = photo.convert("RGB" if channels == 3 else "L").resize((width, height), Image.Resampling.BILINEAR)
@@ -175,7 +174,42 @@ def real_files(folder: Path) -> dict[str, Any]:
                 worst["opencv"] = max(worst["opencv"], off(ours[blob], theirs[blob]))
                 worst["written"] = max(worst["written"], float(np.abs(theirs_of_ours[blob] - theirs[blob]).max()))
         nets[name] = worst
-    return {"photos": len(photos), "nets": nets}
+    return {"photos": len(photos), "nets": nets, "golden": golden_nets(folder)}
+
+
+def written_again(prototxt: Path, weights: Path, folder: Path) -> Path:
+    """The weights as we write them."""
+    graph = Graph(read_prototxt(prototxt))
+    copy_weights(graph, weights)
+    path = folder / f"again_{weights.name}"
+    write_weights(graph, path)
+    return path
+
+
+def golden_nets(folder: Path) -> dict[str, Any]:
+    """Nets that Caffe wrote, as far as OpenCV runs them: OpenCV's outputs from its file and from ours."""
+    import cv2
+
+    equal, refused = {}, []
+    for prototxt in sorted(GOLDEN.glob("*.prototxt")):
+        weights, kept = prototxt.with_suffix(".caffemodel"), prototxt.with_suffix(".a.npz")
+        if not (weights.exists() and kept.exists()):
+            continue
+        given = {key[6:]: values for key, values in np.load(kept).items() if key.startswith("input:")}
+        found = []
+        for file in (weights, written_again(prototxt, weights, folder)):
+            try:
+                net = cv2.dnn.readNetFromCaffe(str(prototxt), str(file))
+                for blob, values in given.items():
+                    net.setInput(values, blob)
+                found.append(net.forward(net.getUnconnectedOutLayersNames()))
+            except cv2.error:
+                found.append(None)
+        if found[0] is None:
+            refused.append(prototxt.stem)
+        else:
+            equal[prototxt.stem] = found[1] is not None and all(map(np.array_equal, *found))
+    return {"equal": sum(equal.values()), "of": len(equal), "not_run": refused}
 
 
 def outputs(prototxt: Path, weights: Path, again: Path, photo: np.ndarray) -> list[dict[str, np.ndarray]]:

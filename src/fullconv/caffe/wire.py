@@ -71,7 +71,7 @@ def write_binary(message: Message, path: Path) -> None:
 
     Raises: DiskFull, Unwritable.
     """
-    write_chunks(path, _chunks(message)[0])
+    write_chunks(path, chunks_of(message)[0])
 
 
 class _Reader:
@@ -324,7 +324,7 @@ _PACKED = {("BlobShape", "dim"), *(("BlobProto", name) for name in ("data", "dif
 Buffer = bytes | memoryview
 
 
-def _chunks(message: Message) -> tuple[list[Buffer], int]:
+def chunks_of(message: Message) -> tuple[list[Buffer], int]:
     """What a message is in bytes, in pieces that share the blobs' memory, and how many bytes that is."""
     chunks: list[Buffer] = []
     fields = sorted((MESSAGES[message.kind][name] for name in message.names()), key=lambda one: one.number)
@@ -348,7 +348,7 @@ def _packed(field: Field, value: Any) -> Buffer:
 
 def _field_chunks(field: Field, value: Any) -> Iterator[Buffer]:
     if field.is_message:
-        chunks, length = _chunks(value)
+        chunks, length = chunks_of(value)
         yield _varint_bytes(field.number << 3 | _LENGTH) + _varint_bytes(length)
         yield from chunks
     elif field.kind in ("string", "bytes"):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from fullconv.caffe.message import Message
-from fullconv.caffe.wire import _chunks, parse_binary
+from fullconv.caffe.wire import chunks_of, parse_binary
 
 
 class _Parsed(Message):
@@ -36,7 +36,7 @@ class _Parsed(Message):
 
     def SerializeToString(self) -> bytes:
         """Its bytes."""
-        return b"".join(_chunks(self)[0])
+        return b"".join(chunks_of(self)[0])
 
     def HasField(self, name: str) -> bool:
         """Whether a field is there."""
