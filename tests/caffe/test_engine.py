@@ -82,27 +82,29 @@ def test_a_small_blank_photo_is_enough(golden: Path) -> None:
     assert max(small_size((3330, 4710), windows[:13])) < 500
 
 
-def test_bfloat16_is_near_and_only_where_it_is_asked_for(golden: Path) -> None:
-    graph = built(golden, "fcn8s_vgg")
-    for step in Engine(graph, torch.bfloat16).steps:
-        few = step.node.name.startswith(("score", "up"))
-        assert not step.blobs or (step.blobs[0].dtype == torch.float32) >= few
-    wide = Graph(parse_prototxt(CHAIN.format(outputs=64)))
-    photo = torch.randn(1, 2, 40, 40, generator=torch.Generator().manual_seed(0))
-    exact = by_layers(wide, photo)["scores"]
-    (found,) = Engine(wide, torch.bfloat16).run([photo]).values()
-    off = np.abs(found.numpy() - exact).max() / np.abs(exact).max()
+@pytest.mark.parametrize("size", [40, 6], ids=["a convolution", "a product"])
+def test_bfloat16_is_near_and_only_where_it_is_asked_for(size: int) -> None:
+    graph = Graph(parse_prototxt(CHAIN))
+    photo = torch.randn(1, 2, size, size, generator=torch.Generator().manual_seed(0))
+    exact = by_layers(graph, photo)["scores"]
+    engine = Engine(graph, torch.bfloat16)
+    assert [step.node.name for step in engine.steps if step.narrow] == ["a", "b"]
+    (found,) = engine.run([photo]).values()
     assert found.dtype == torch.float32
-    assert 1e-4 < off < 2e-2
+    assert 1e-4 < np.abs(found.numpy() - exact).max() / np.abs(exact).max() < 2e-2
+    (found,) = Engine(graph).run([photo]).values()
+    must_be_close(found.numpy(), exact, 1e-5, "fp32")
 
 
 CHAIN = """
 input: "data" input_dim: [1, 2, 40, 40]
-layer {{ name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param {{ num_output: {outputs} kernel_size: 3
-  pad: 20 weight_filler {{ type: "msra" }} }} }}
-layer {{ name: "r" type: "ReLU" bottom: "a" top: "a" }}
-layer {{ name: "s" type: "Convolution" bottom: "a" top: "scores" convolution_param {{ num_output: 3 kernel_size: 1
-  weight_filler {{ type: "msra" }} }} }}
+layer { name: "a" type: "Convolution" bottom: "data" top: "a" convolution_param { num_output: 64 kernel_size: 3
+  weight_filler { type: "msra" } } }
+layer { name: "r" type: "ReLU" bottom: "a" top: "a" }
+layer { name: "b" type: "Convolution" bottom: "a" top: "b" convolution_param { num_output: 64 kernel_size: 3
+  weight_filler { type: "msra" } bias_filler { type: "gaussian" } } }
+layer { name: "s" type: "Convolution" bottom: "b" top: "scores" convolution_param { num_output: 3 kernel_size: 1
+  weight_filler { type: "msra" } } }
 """
 
 

@@ -84,8 +84,6 @@ class Engine:
     def __init__(self, graph: Graph, dtype: torch.dtype = torch.float32, outputs: Sequence[str] | None = None) -> None:
         self.steps, self.inputs, self.outputs = steps_of(graph, graph.outputs if outputs is None else outputs)
         self.dtype = dtype
-        for step in self.steps:
-            step.blobs = [blob.to(self._type(step)) for blob in step.blobs]
         self._last = {value: place for place, step in enumerate(self.steps) for value in step.inputs}
         self._sizes: dict[tuple[Shape, ...], Sized] = {}
 
@@ -134,7 +132,7 @@ class Engine:
             return [slid(step, given[0])]
         if step.window is not None:
             return [upsampled(step, given[0], shapes[step.outputs[0]])]
-        return step.node.layer.run(given, step.blobs)
+        return step.node.layer.run(given, step.blobs_in(self._type(step)))
 
     def _part(self, place: int, step: Step, patch: Patch, sized: Sized) -> Patch:
         """A step's output where the photo reaches it."""
@@ -143,7 +141,7 @@ class Engine:
             return Patch(made, patch.region)
         frame = sized.inputs.get(place)
         x = patch.data.to(self._type(step)) if frame is None else frame.around(patch)
-        return Patch(slid(step, x, (0, 0)), sized.regions[step.outputs[0]])
+        return Patch(slid(step, x, padded=True), sized.regions[step.outputs[0]])
 
     def _whole(self, value: int, patch: Patch, sized: Sized) -> Tensor:
         return sized.wholes[value].around(patch) if value in sized.wholes else patch.data
@@ -219,8 +217,9 @@ class Engine:
 
     def _framed(self, value: int, blank: Tensor, lies: Region, outside: float, sized: Sized) -> Frame:
         number, channels, *size = sized.shapes[value]
-        data = torch.full((number, channels, *(last - first for first, last in lies)), outside, dtype=blank.dtype)
-        data = data.to(memory_format=torch.channels_last)
+        sides = [last - first for first, last in lies]
+        data = torch.empty(number, channels, *sides, dtype=blank.dtype, memory_format=torch.channels_last)
+        data.fill_(outside)
         everything = whole(size)
         (rows, columns), (to_rows, to_columns) = overlap(everything, lies)
         inside = (rows.start, rows.stop), (columns.start, columns.stop)

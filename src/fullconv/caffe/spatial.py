@@ -147,7 +147,7 @@ class Convolution(_Windowed):
         return top.reshape(*shape[:axis], top.shape[1], *size)
 
     def slide(self, items: Tensor, weight: Tensor, bias: Tensor | None, window: Window) -> Tensor:
-        items, pad = _with_what_is_missing(items, window)
+        items, pad = with_what_is_missing(items, window)
         convolve = _CONVOLUTIONS[len(pad)]
         return convolve(items, weight, bias, window.stride, pad, window.dilation, self.param.convolution_param.group)
 
@@ -188,12 +188,12 @@ class Im2col(_Windowed):
 
     def run(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> list[Tensor]:
         window = self.window(2)
-        items, pad = _with_what_is_missing(bottoms[0], window)
+        items, pad = with_what_is_missing(bottoms[0], window)
         columns = F.unfold(items, window.kernel, window.dilation, pad, window.stride)
         return [columns.reshape(self.shapes([tuple(bottoms[0].shape)])[0])]
 
 
-def _with_what_is_missing(items: Tensor, window: Window) -> tuple[Tensor, tuple[int, ...]]:
+def with_what_is_missing(items: Tensor, window: Window) -> tuple[Tensor, tuple[int, ...]]:
     """Items, and the padding they need, where the kernel hangs over the edge by less than a stride: zeros are there."""
     pad = window.pad
     short = [e - n - 2 * p for n, p, e in zip(items.shape[2:], pad, window.extent, strict=True)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -20,10 +20,11 @@ from fullconv.caffe.layer import Shape
 from fullconv.caffe.normalising import BatchNorm, InnerProduct
 from fullconv.caffe.pointwise import Dropout, ReLU, Scale
 from fullconv.caffe.shaping import Split
-from fullconv.caffe.spatial import Convolution, Crop, Deconvolution, Pooling, Window
+from fullconv.caffe.spatial import Convolution, Crop, Deconvolution, Pooling, Window, with_what_is_missing
 
 _FEW = 32  # outputs of a convolution that gains nothing from fewer bits
 _MAP = (1, 1, 1, 1)
+_AT_ONCE = 1 << 23  # weights that are brought to fewer bits together
 _SEPARABLE = 1e-6  # of a kernel's largest number, that a product of a column and a row may be off
 
 
@@ -33,7 +34,7 @@ class Step:
 
     Args:
         inputs, outputs: numbers of values.
-        blobs: parameters in the shapes and the type that it computes in.
+        blobs: parameters in the shapes that it computes with.
         window: of a convolution, deconvolution or maximum pooling over rows and columns.
         relu: whether negative results become 0.
         factors: of a deconvolution's kernels, where they are separable and each channel is by itself.
@@ -49,6 +50,7 @@ class Step:
     factors: tuple[Tensor, Tensor] | None = None
     crop: Crop | None = None
     like: int = -1
+    _narrowed: list[Tensor] = field(default_factory=list)
 
     @property
     def slides(self) -> bool:
@@ -62,6 +64,13 @@ class Step:
         if isinstance(layer, InnerProduct) or (isinstance(layer, Convolution) and self.window is not None):
             return self.blobs[0].shape[0] >= _FEW and not isinstance(layer, Deconvolution)
         return isinstance(layer, ReLU) or (isinstance(layer, Pooling) and self.window is not None)
+
+    def blobs_in(self, dtype: torch.dtype) -> list[Tensor]:
+        """Its parameters in one type, which are kept."""
+        if dtype == torch.float32:
+            return self.blobs
+        self._narrowed = self._narrowed or [blob.to(dtype) for blob in self.blobs]
+        return self._narrowed
 
     def shapes(self, of: dict[int, Shape]) -> list[Shape]:
         """Of its outputs. Raises: CaffeError if the inputs do not fit."""
@@ -166,31 +175,25 @@ def _drawn_in(before: Step, node: Node, given: list[int]) -> bool:
 # ---- computing ------------------------------------------------------------------------------------------------------
 
 
-def slid(step: Step, x: Tensor, pad: tuple[int, ...] | None = None) -> Tensor:
+def slid(step: Step, x: Tensor, *, padded: bool = False) -> Tensor:
     """What a step that slides gives.
 
     Args:
         x: (N, C, H, W).
-        pad: rows and columns; None: its own.
+        padded: whether its padding is there already.
     """
     assert step.window is not None
     if isinstance(step.node.layer, Convolution):
-        return _convolved(step, x, step.window.pad if pad is None else pad)
-    if pad is None:
-        (made,) = step.node.layer.run([x], [])
-        return made
-    return F.max_pool2d(x, step.window.kernel, step.window.stride)
+        return _convolved(step, *((x, (0, 0)) if padded else with_what_is_missing(x, step.window)))
+    if padded:
+        return F.max_pool2d(x, step.window.kernel, step.window.stride)
+    (made,) = step.node.layer.run([x], [])
+    return made
 
 
 def _convolved(step: Step, x: Tensor, pad: tuple[int, ...]) -> Tensor:
     assert step.window is not None
-    weight, bias = step.blobs[0], step.blobs[1] if len(step.blobs) > 1 else None
-    group, window = step.node.layer.param.convolution_param.group, step.window
-    stride = window.stride
-    over = [e - n - 2 * p for n, p, e in zip(x.shape[2:], pad, window.extent, strict=True)]
-    if max(over) > 0:  # the kernel hangs over the edge
-        ends: list[int] = [one for p, o in zip(pad[::-1], over[::-1], strict=True) for one in (p, p + max(o, 0))]
-        x, pad = F.pad(x, ends), (0, 0)
+    group, window, stride = step.node.layer.param.convolution_param.group, step.window, step.window.stride
     rows, columns = (
         (n + 2 * p - e) // s + 1 for n, p, e, s in zip(x.shape[2:], pad, window.extent, stride, strict=True)
     )
@@ -199,16 +202,27 @@ def _convolved(step: Step, x: Tensor, pad: tuple[int, ...]) -> Tensor:
         x = x[..., : window.extent[1] + (columns - 1) * stride[1]]
         pad, stride = (0, 0), (stride[0] if rows > 1 else 1, stride[1] if columns > 1 else 1)
     places = x.shape[0] * rows * columns
-    if group == 1 and places < weight.shape[0]:  # windows side by side take less room than weights in another order
+    if group == 1 and places < step.blobs[0].shape[0]:  # windows side by side take less room than weights once more
         seen = F.unfold(x, window.kernel, window.dilation, pad, stride).mT.reshape(places, -1)
-        found = F.linear(seen, weight.flatten(1), bias).reshape(x.shape[0], rows, columns, -1).permute(0, 3, 1, 2)
+        found = _product(seen, *step.blobs).reshape(x.shape[0], rows, columns, -1).permute(0, 3, 1, 2)
         return torch.relu_(found) if step.relu else found
+    weight, *bias = step.blobs_in(x.dtype)
     act: Any = "relu" if step.relu else "none"
     x = x.contiguous(memory_format=torch.channels_last)
     made: Tensor = torch.ops.mkldnn._convolution_pointwise(
-        x, weight, bias, pad, stride, window.dilation, group, act, [], ""
+        x, weight, bias[0] if bias else None, pad, stride, window.dilation, group, act, [], ""
     )
     return made
+
+
+def _product(seen: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """(places, K) windows times (O, ...) weights of float32: (places, O), in the windows' type."""
+    weight = weight.flatten(1)
+    if seen.dtype == weight.dtype:
+        return F.linear(seen, weight, bias)
+    parts = torch.split(weight, max(1, _AT_ONCE // weight.shape[1]))
+    made = torch.cat([F.linear(seen, part.to(seen.dtype)) for part in parts], 1)
+    return made if bias is None else made + bias.to(seen.dtype)
 
 
 def upsampled(step: Step, x: Tensor, like: tuple[int, ...]) -> Tensor:
