@@ -125,30 +125,38 @@ def ratio(one: list[float], other: list[float]) -> float:
 
 
 READING = """
-import sys, time
+import sys
 from pathlib import Path
-from caffe_ways import peak_gb
-from fullconv.caffe.graph import Graph
-from fullconv.caffe.prototxt import read_prototxt
-from fullconv.caffe.weights import copy_weights, read_weights
-weights, prototxt = Path(sys.argv[1]), Path(sys.argv[2])
-before = peak_gb()
-began = time.perf_counter()
-held = read_weights(weights) if sys.argv[3] == "arrays" else copy_weights(Graph(read_prototxt(prototxt)), weights)
-print(time.perf_counter() - began, (peak_gb() - before) * 1e9)
+from caffe_ways import peak_gb, seconds_of
+what, prototxt, weights = sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3])
+if what == "OpenCV":
+    import cv2
+    read = lambda: cv2.dnn.readNetFromCaffe(str(prototxt), str(weights))
+else:
+    from fullconv.caffe.graph import Graph
+    from fullconv.caffe.prototxt import read_prototxt
+    from fullconv.caffe.weights import copy_weights, read_weights
+    read = lambda: copy_weights(Graph(read_prototxt(prototxt)), weights) if what == "net" else read_weights(weights)
+before, held = peak_gb(), []
+print(seconds_of(lambda: held.append(read())), (peak_gb() - before) * 1e9)
 """
 
 
 def reading(folder: Path) -> dict[str, Any]:
-    """The file alone: seconds, and memory over what the process had before, by the file's size."""
+    """The file alone: seconds, best of five processes in turns; memory over what the process had before, by its size."""
     weights = made(folder)
-    found = {}
-    for what in ("arrays", "net"):
-        words = [sys.executable, "-c", READING, str(cached(weights)), str(PROTOTXT), what]
-        ran = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
-        spent, grown = map(float, ran.stdout.split())
-        found[what] = {"seconds": round(spent, 3), "of_size": round(grown / weights.stat().st_size, 3)}
-    return {"ways": found, "bytes": weights.stat().st_size}
+    found: dict[str, list[tuple[float, float]]] = {"arrays": [], "net": [], "OpenCV": []}
+    for _ in range(5):
+        for what, measured in found.items():
+            words = [sys.executable, "-c", READING, what, str(PROTOTXT), str(cached(weights))]
+            ran = subprocess.run(words, capture_output=True, text=True, check=True, cwd=Path(__file__).parent)
+            spent, grown = map(float, ran.stdout.split())
+            measured.append((spent, round(grown / weights.stat().st_size, 3)))
+    ways = {
+        what: {"seconds": rows.summary([one for one, _ in measured]), "of_size": max(size for _, size in measured)}
+        for what, measured in found.items()
+    }
+    return {"ways": ways, "bytes": weights.stat().st_size}
 
 
 # ---- real files -----------------------------------------------------------------------------------------------------
