@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import chdir
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ from fullconv.data.read import read_samples
 from fullconv.nets.caffe_network import CAFFE_PHOTO
 
 PROTOTXT = DATA / "caffe-models/fcn-prototxt/voc-fcn8s/deploy.prototxt"
-GOLDEN = DATA.parent / "caffe-golden/nets"
+GOLDEN = DATA.parent / "caffe-golden"
 SIZE, OTHER_SIZE = (500, 375), (334, 500)
 NARROW = 4  # times narrower than the authors' net is the one that is trained
 ITERATIONS = 3000
@@ -44,7 +45,8 @@ CLASSES = 11
 
 def off(found: np.ndarray, true: np.ndarray) -> float:
     """The largest difference, as a share of the largest number."""
-    return float(f"{np.abs(found - true).max() / np.abs(true).max():.2g}")
+    largest = np.abs(true).max(initial=0) or 1
+    return float(f"{np.abs(found - true).max(initial=0) / largest:.2g}")
 
 
 # ---- full width -----------------------------------------------------------------------------------------------------
@@ -207,7 +209,7 @@ def golden_nets(folder: Path) -> dict[str, Any]:
     import cv2
 
     equal, refused = {}, []
-    for prototxt in sorted(GOLDEN.glob("*.prototxt")):
+    for prototxt in sorted((GOLDEN / "nets").glob("*.prototxt")):
         weights, kept = prototxt.with_suffix(".caffemodel"), prototxt.with_suffix(".a.npz")
         if not (weights.exists() and kept.exists()):
             continue
@@ -242,6 +244,84 @@ def outputs(prototxt: Path, weights: Path, again: Path, photo: np.ndarray) -> li
         theirs.setInput(photo)
         names = list(found[0])
         found.append(dict(zip(names, theirs.forward(names), strict=True)))
+    return found
+
+
+# ---- what Caffe computed --------------------------------------------------------------------------------------------
+
+
+def golden(_: Path) -> dict[str, Any]:
+    """Our numbers beside those that Caffe itself computed: how many arrays, and the largest difference in any."""
+    import fullconv.caffe as caffe
+
+    found: dict[str, list[float]] = {"layers forward": [], "layers backward": [], "nets": [], "trainings": []}
+    for case in json.loads((GOLDEN / "layers/index.json").read_text())["cases"]:
+        kept = np.load(GOLDEN / f"layers/{case['name']}.npz")
+        net = caffe.Net(GOLDEN / f"layers/{case['name']}.prototxt", getattr(caffe, case["phase"]))
+        for kind, name, place, values in keyed(kept):
+            if kind == "bottom":
+                net.blobs[name].reshape(*values.shape)
+                net.blobs[name].data[...] = values
+            elif kind == "param":
+                net.params[name][place].data[...] = values
+        if case["name"] == "dropout_train_shape":  # its mask is drawn
+            continue
+        net.forward()
+        found["layers forward"] += [off(net.blobs[name].data, values) for kind, name, _, values in keyed(kept) if kind == "top"]
+        if case["backward"]:
+            for kind, name, _, values in keyed(kept):
+                if kind == "topdiff":
+                    net.blobs[name].diff[...] = values
+            net.clear_param_diffs()
+            net.backward()
+            for kind, name, place, values in keyed(kept):
+                if kind in ("bottomdiff", "paramdiff"):
+                    blob = net.blobs[name] if kind == "bottomdiff" else net.params[name][place]
+                    found["layers backward"].append(off(blob.diff, values))
+    for path in sorted((GOLDEN / "nets").glob("*.[ab].npz")):
+        name = path.name.split(".")[0]
+        net = caffe.Net(GOLDEN / f"nets/{name}.prototxt", GOLDEN / f"nets/{name}.caffemodel", caffe.TEST)
+        kept = np.load(path)
+        for kind, blob, _, values in keyed(kept):
+            if kind == "input":
+                net.blobs[blob].reshape(*values.shape)
+                net.blobs[blob].data[...] = values
+        net.forward()
+        for kind, blob, _, values in keyed(kept):
+            if kind in ("blob", "sample"):
+                ours = net.blobs[blob].data
+                places = np.linspace(0, ours.size - 1, values.size).astype(np.int64)
+                found["nets"].append(off(ours.ravel()[places] if kind == "sample" else ours, values))
+    found["trainings"] = [one for run in json.loads((GOLDEN / "training/index.json").read_text())["runs"] for one in trained_as(run)]
+    return {name: {"arrays": len(each), "worst": max(each)} for name, each in found.items()}
+
+
+def keyed(kept: Any) -> list[tuple[str, str, int, np.ndarray]]:
+    """(kind, name, place, values) of a file of arrays."""
+    found = []
+    for key, values in kept.items():
+        kind, _, rest = key.partition(":")
+        name, _, place = rest.partition(":")
+        found.append((kind, name, int(place or 0), values))
+    return found
+
+
+def trained_as(run: dict[str, Any]) -> list[float]:
+    """How far parameters are from Caffe's at each of a training's marks."""
+    folder = GOLDEN / "training"
+    kept = np.load(folder / f"{run['name']}.npz")
+    found = []
+    with chdir(folder):
+        solver = Solver(folder / f"{run['name']}.solver.prototxt")
+        solver.param.snapshot = 0
+        copy_weights(solver.net, folder / f"{run['name']}.init.caffemodel")
+        for iteration in range(run["iterations"]):
+            for blob in {"data", "label"} & set(solver.net.inputs):
+                solver.net.cells[blob].data = torch.from_numpy(kept[blob][iteration % run["batches"]])
+            solver.step(1)
+            for kind, name, place, values in keyed(kept):
+                if kind == f"it{iteration + 1}":
+                    found.append(off(solver.net.parameters[name][place].data.numpy(), values))
     return found
 
 
@@ -351,5 +431,5 @@ def trained(folder: Path) -> dict[str, Any]:
 if __name__ == "__main__":
     given = Path(sys.argv[1])
     given.mkdir(parents=True, exist_ok=True)
-    cases = {"voc-fcn8s": fcn8s, "reading": reading, "real files": real_files, "trained": trained}
+    cases = {"golden": golden, "voc-fcn8s": fcn8s, "reading": reading, "real files": real_files, "trained": trained}
     rows.run("caffe", {case: partial(work, given) for case, work in cases.items()}, sys.argv[2:])
