@@ -127,3 +127,10 @@ def test_norms_after_an_inner_product_are_followed_and_proved() -> None:
 def test_what_is_no_pair_of_files_is_refused(model: str, said: str) -> None:
     with pytest.raises(FullconvError, match=said):
         fc.read_classifier(model)
+
+
+def test_a_classifier_of_grey_photos_is_refused_as_such(golden: Path) -> None:
+    folder = golden.parent / "data/caffe-models/lenet"
+    with pytest.raises(NetError, match="N x 3 x H x W") as refused:
+        fc.read_classifier(f"{folder}/lenet.prototxt:{folder}/lenet_iter_10000.caffemodel")
+    assert "[[64, 1, 28, 28]]" in refused.value.found

@@ -138,7 +138,7 @@ def convert(
             )
         text = read_text(prototxt)
         save_bundle(caffe_segmenter(graph, text, label_space=space, preparation=prepared, output=output), out)
-        click.echo(f"{out} holds the bundle: fullconv predict {out} PHOTOS")
+        click.echo(f"{out} holds the bundle: fullconv predict {out} PHOTOS --out OUT")
 
 
 def _reads_photos(graph: Graph) -> bool:

@@ -41,14 +41,15 @@ def read_caffe(prototxt: Path, caffemodel: Path) -> tuple[fx.GraphModule, Size, 
     """
     graph = Graph(read_prototxt(prototxt), of=str(prototxt), folder=prototxt.parent)
     without = fit_weights(graph, caffemodel)
-    size = graph.cells[graph.inputs[0]].shape[2:] if len(graph.inputs) == 1 else ()
-    if len(graph.outputs) != 1 or len(size) != 2:
+    shapes = [list(graph.cells[name].shape) for name in graph.inputs]
+    if len(graph.outputs) != 1 or len(shapes) != 1 or len(shapes[0]) != 4 or shapes[0][1] != 3:
         raise NetError(
-            "a Caffe classifier reads one blob of photos and gives one of scores",
-            f"{prototxt} reads {graph.inputs} and gives {graph.outputs}",
-            "give its deploy.prototxt, which has an input in place of data and no loss",
+            "a Caffe classifier reads one blob of photos, N x 3 x H x W, and gives one of scores",
+            f"{prototxt} reads {graph.inputs} of shape {shapes} and gives {graph.outputs}",
+            "give its deploy.prototxt, which has an input in place of data and no loss; "
+            "a net of other inputs is run by fullconv.caffe.Net",
         )
-    return network_of(graph, scores_of(graph)), (size[0], size[1]), without
+    return network_of(graph, scores_of(graph)), (shapes[0][2], shapes[0][3]), without
 
 
 def scores_of(graph: Graph, output: str | None = None) -> str:
