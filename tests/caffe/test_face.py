@@ -312,7 +312,8 @@ def test_the_class_of_a_solver_is_its_rule(training: Path, name: str) -> None:
     """Its file without a type, or of another one, gives Caffe's run of that rule."""
     own = (training / f"{name}.solver.prototxt").read_text()
     kept = np.load(f"{name}.npz")
-    for other in ("", 'type: "AdaDelta"', "solver_type: SGD"):
+    types = ("", "solver_type: SGD") if RULES[name] is caffe.SGDSolver else ("", 'type: "AdaDelta"', "solver_type: SGD")
+    for other in types:
         lines = [line for line in own.splitlines() if not line.startswith("type")]
         (training / "other.prototxt").write_text("\n".join([*lines, other]))
         solver = RULES[name]("other.prototxt")
@@ -327,8 +328,10 @@ def test_the_class_of_a_solver_is_its_rule(training: Path, name: str) -> None:
 
 
 @pytest.mark.parametrize("name", RULES)
-def test_get_solver_follows_the_file(training: Path, name: str) -> None:
-    assert type(caffe.get_solver(f"{name}.solver.prototxt")) is RULES[name]
+def test_get_solver_and_sgd_solver_follow_the_file(training: Path, name: str) -> None:
+    found = caffe.get_solver(f"{name}.solver.prototxt")
+    assert type(found) is RULES[name]
+    assert caffe.SGDSolver(f"{name}.solver.prototxt").param.type == found.param.type
 
 
 def test_a_step_by_hand_is_a_step(training: Path) -> None:

@@ -492,13 +492,13 @@ class _Ruled(Solver):
 
 
 class SGDSolver:
-    """A solver that updates by momentum, whatever the file's `type`; `get_solver` follows the file.
+    """A solver that updates as the file's `type` says: by momentum where it says nothing.
 
     Args:
         path: of the solver's prototxt.
     """
 
-    rule: ClassVar[str] = "SGD"
+    rule: ClassVar[str | None] = None  # the file's; Caffe's own takes momentum whatever the file says
 
     def __init__(self, path: PathLike) -> None:
         self._take(_Ruled(path, self.rule))
@@ -583,15 +583,13 @@ class AdamSolver(SGDSolver):
     rule = "Adam"
 
 
-_SOLVERS = {
-    kind.rule: kind for kind in (SGDSolver, NesterovSolver, AdaGradSolver, RMSPropSolver, AdaDeltaSolver, AdamSolver)
-}
+_RULED = {kind.rule: kind for kind in (NesterovSolver, AdaGradSolver, RMSPropSolver, AdaDeltaSolver, AdamSolver)}
 
 
 def get_solver(path: PathLike) -> SGDSolver:
     """The solver of the file's `type`."""
     solver = _Ruled(path, None)
-    kind = _SOLVERS[str(solver.param.type)]
+    kind = _RULED.get(str(solver.param.type), SGDSolver)
     found = kind.__new__(kind)
     found._take(solver)
     return found
