@@ -8,14 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from tests.caffe.conftest import GOLDEN
 
 from caffe_pairs import LAYOUTS, Layout
 from fullconv.base.errors import GeometryError
-from fullconv.caffe.coordinates import crop_offset, stride_of
+from fullconv.caffe.coordinates import crop_offset, grids_of
 from fullconv.caffe.graph import Graph
 from fullconv.caffe.prototxt import parse_prototxt, read_prototxt
 from fullconv.caffe.rules import State
+from fullconv.caffe.weights import copy_weights
 
 SHAPES = json.loads((GOLDEN / "fcn_shapes.json").read_text()) if GOLDEN.is_dir() else {}
 
@@ -47,10 +49,38 @@ def test_crops_of_the_authors_nets_are_derived(golden: Path, name: str) -> None:
         assert crop_offset(graph, node.bottoms[0].name, node.bottoms[1].name) == (offset, offset)
 
 
-def test_the_stride_of_a_blob_is_told() -> None:
-    graph = net(10, 4)
-    assert stride_of(graph, graph.cells["p"]) == (2, 2)
-    assert stride_of(graph, graph.cells["up"]) == (1, 1)
+def test_where_a_blob_lies_is_told() -> None:
+    grids = grids_of(net(10, 4))
+    assert grids["p"].stride == (2, 2)
+    assert grids["up"].stride == (1, 1)
+    assert grids["data"].field == (1, 1)
+
+
+def test_offsets_and_fields_are_what_a_photo_shows(golden: Path) -> None:
+    """A pixel of the photo changes those places of a blob whose field it lies in, and no others."""
+    graph = Graph(read_prototxt(golden / "nets/fcn8s_atonce.prototxt"))
+    copy_weights(graph, golden / "nets/fcn8s_atonce.caffemodel")
+    (photo,), grids = graph.inputs, grids_of(graph)
+    shape, names = graph.cells[photo].shape, ("conv2_1", "pool3", "conv4_1")
+    seen = {name: torch.zeros(shape[2], graph.cells[name].shape[2], dtype=torch.bool) for name in names}
+    draw = torch.Generator().manual_seed(0)
+    at = torch.randn(shape, generator=draw)
+    before = graph.numbers({photo: at})
+    for row in range(shape[2]):
+        moved = at.clone()
+        moved[:, :, row] += 100 * torch.randn(shape[1], shape[3], generator=draw)
+        after = graph.numbers({photo: moved})
+        for name in names:
+            seen[name][row] = (after[name] != before[name]).any(3).any(1)[0]
+    for name in names:
+        stride, offset, field = (float(one[0]) for one in (grids[name].stride, grids[name].offset, grids[name].field))
+        for place in seen[name].any(0).nonzero().flatten().tolist():
+            rows = seen[name][:, place].nonzero().flatten()
+            middle = offset + stride * place
+            assert middle - (field - 1) / 2 <= rows.min() <= rows.max() <= middle + (field - 1) / 2
+        if name == "conv2_1":
+            rows = seen[name][:, round((shape[2] / 2 - offset) / stride)].nonzero().flatten()
+            assert rows.max() - rows.min() + 1 == field
 
 
 def test_what_cannot_be_cropped_is_refused() -> None:

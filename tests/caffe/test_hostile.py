@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.caffe.test_files import NET, ONES, blob, caffemodel, chunk, tag
+from tests.caffe.test_caffe_files import NET, ONES, blob, caffemodel, chunk, tag
 
 from fullconv.base.errors import CaffeError, FullconvError, WeightsError
 from fullconv.caffe.blobs import read_mean

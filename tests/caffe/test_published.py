@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.caffe.conftest import GOLDEN
-from tests.caffe.test_files import blob, caffemodel, chunk
+from tests.caffe.test_caffe_files import blob, caffemodel, chunk
 
 from fullconv.base.errors import CaffeError, DiskFull, FullconvError, Unwritable, WeightsError
 from fullconv.caffe.published import PUBLISHED, Published, download, keep, part_of, proved

@@ -138,5 +138,6 @@ def test_info_shows_shapes_parameters_and_strides(golden: Path) -> None:
     lines = {line.split()[0]: line for line in done.output.splitlines()}
     assert "1x21x500x375" in lines["score"]
     assert "102,764,544" in lines["fc6"]
-    assert "stride 32" in lines["score_fr"]
+    assert lines["score_fr"].split()[-3:] == ["32", "12.5", "404"]
+    assert lines["score"].split()[-3:-1] == ["1", "0"]
     assert "134,489,759 parameters" in done.output

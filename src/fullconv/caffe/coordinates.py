@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from fullconv.base.errors import GeometryError
-from fullconv.caffe.graph import Cell, Graph, Node
+from fullconv.caffe.graph import Graph, Node
 from fullconv.caffe.layer import SameShape
 from fullconv.caffe.pointwise import Bias, Eltwise, Scale
 from fullconv.caffe.shaping import Split
 from fullconv.caffe.spatial import Convolution, Crop, Deconvolution, Pooling, Window
 
+_AXES_OF_MAPS = 4  # (N, C, H, W)
 _IN_PLACE_OF_ONE = (SameShape, Eltwise, Scale, Bias, Split)
 
 
@@ -101,9 +102,54 @@ def crop_offset(graph: Graph, cut: str, like: str) -> tuple[int, int]:
     return offsets[0], offsets[1]
 
 
-def stride_of(graph: Graph, cell: Cell) -> tuple[Fraction, Fraction] | None:
-    """Photo pixels from one place of a blob to the next, by rows and columns; None where that is not told."""
-    for name, (rows, columns) in maps_to(graph, cell.name).items():
-        if name in graph.inputs:
-            return 1 / rows.scale, 1 / columns.scale
-    return None
+@dataclass(frozen=True)
+class Grid:
+    """Where a blob's places lie on the photo, rows and columns, in its pixels, whose middles are whole numbers.
+
+    Args:
+        stride: from one place to the next.
+        offset: of the first place.
+        field: pixels that a place sees at most (receptive field), padding counted.
+    """
+
+    stride: tuple[Fraction, Fraction]
+    offset: tuple[Fraction, Fraction]
+    field: tuple[Fraction, Fraction]
+
+
+def grids_of(graph: Graph) -> dict[str, Grid]:
+    """Of each blob that an input of maps reaches by windows, crops and layers that take places one by one.
+
+    Where several ways lead to a blob, stride and offset are those of the first bottom's, the field is the widest.
+    """
+    one, none = (Fraction(1), Fraction(1)), (Fraction(0), Fraction(0))
+    found = {name: Grid(one, none, one) for name in graph.inputs if len(graph.cells[name].shape) == _AXES_OF_MAPS}
+    for node in graph.nodes:
+        if node.layer.is_input:
+            continue
+        bottoms = node.bottoms[:1] if isinstance(node.layer, Crop) else node.bottoms
+        read = [found[cell.name] for cell in bottoms if cell.name in found]
+        own = map_of(node) if read and len(read) == len(bottoms) else None
+        for cell in node.tops:
+            if own is None:
+                found.pop(cell.name, None)
+                continue
+            below = read[0]
+            strides, offsets, fields = [], [], []
+            for axis, along in enumerate(own):
+                strides.append(below.stride[axis] / along.scale)
+                offsets.append(below.offset[axis] - along.shift / along.scale * below.stride[axis])
+                more = (_places(node, axis) - 1) * below.stride[axis]
+                fields.append(max(grid.field[axis] for grid in read) + more)
+            found[cell.name] = Grid((strides[0], strides[1]), (offsets[0], offsets[1]), (fields[0], fields[1]))
+    return found
+
+
+def _places(node: Node, axis: int) -> int:
+    """How many places of its bottom a place of a layer's top sees, along an axis."""
+    layer = node.layer
+    if isinstance(layer, Convolution | Pooling):
+        window = layer.window(node.bottoms[0].shape) if isinstance(layer, Pooling) else layer.window(2)
+        transposed = isinstance(layer, Deconvolution)
+        return -(-window.extent[axis] // window.stride[axis]) if transposed else window.extent[axis]
+    return 1

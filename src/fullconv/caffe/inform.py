@@ -5,37 +5,37 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from fullconv.caffe.coordinates import stride_of
+from fullconv.caffe.coordinates import Grid, grids_of
 from fullconv.caffe.graph import Graph, Node
 from fullconv.caffe.layer import count
 
-_AXES_OF_MAPS = 4  # (N, C, H, W)
-
 
 def rows_of(graph: Graph) -> list[dict[str, Any]]:
-    """One a layer, Splits left out: `name`, `type`, `shapes` of tops, `parameters`, `multiplications`, `stride`.
+    """One a layer, Splits left out: `name`, `type`, `shapes` of tops, `parameters`, `multiplications`, `stride`,
+    `offset`, `receptive_field`.
 
     `parameters`: those that a layer shares with one before it are counted there.
-    `stride`: photo pixels from a place of the first top to the next, rows and columns, as text; None where not told.
+    The last three are of the first top, rows and columns, in pixels of the photo, as text; None where not told.
     """
-    rows, seen = [], set[int]()
+    rows, seen, grids = [], set[int](), grids_of(graph)
     for node in graph.nodes:
         if node.layer.param.type != "Split":
-            rows.append(_row(graph, node, {id(cell): count(cell.shape) for cell in node.blobs if id(cell) not in seen}))
+            own = {id(cell): count(cell.shape) for cell in node.blobs if id(cell) not in seen}
+            rows.append(_row(node, own, grids.get(node.tops[0].name) if node.tops else None))
         seen |= {id(cell) for cell in node.blobs}
     return rows
 
 
-def _row(graph: Graph, node: Node, parameters: Mapping[int, int]) -> dict[str, Any]:
-    maps = bool(node.tops) and len(node.tops[0].shape) == _AXES_OF_MAPS
-    stride = stride_of(graph, node.tops[0]) if maps else None
+def _row(node: Node, parameters: Mapping[int, int], grid: Grid | None) -> dict[str, Any]:
+    place = (None, None, None) if grid is None else (grid.stride, grid.offset, grid.field)
+    told = [None if one is None else [str(along) for along in one] for one in place]
     return {
         "name": node.name,
         "type": str(node.layer.param.type),
         "shapes": [list(cell.shape) for cell in node.tops],
         "parameters": sum(parameters.values()),
         "multiplications": _multiplications(node),
-        "stride": None if stride is None else [str(one) for one in stride],
+        **dict(zip(("stride", "offset", "receptive_field"), told, strict=True)),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ def command() -> None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 def info(prototxt: Path, caffemodel: Path | None, size: tuple[int, int] | None, phase: str, as_json: bool) -> None:
-    """Show the layers of PROTOTXT: shapes, parameters, multiplications and stride.
+    """Show the layers of PROTOTXT: shapes, parameters, multiplications, stride, offset and receptive field (sees).
 
     With CAFFEMODEL, whether its weights fit.
     """
@@ -59,6 +60,7 @@ def info(prototxt: Path, caffemodel: Path | None, size: tuple[int, int] | None, 
         click.echo(json.dumps(found if caffemodel is None else {**found, "without_weights": without}))
         return
     click.echo(f"{graph.name or prototxt.name}: {', '.join(graph.inputs)} -> {', '.join(graph.outputs)}")
+    click.echo(_columns("layer", "type", "shape", "parameters", "multiplications", "stride", "offset", "sees"))
     for row in rows:
         click.echo(_line(row))
     total = {what: sum(row[what] for row in rows) for what in ("parameters", "multiplications")}
@@ -69,11 +71,17 @@ def info(prototxt: Path, caffemodel: Path | None, size: tuple[int, int] | None, 
 
 def _line(row: dict[str, Any]) -> str:
     shape = " and ".join("x".join(map(str, top)) or "one number" for top in row["shapes"])
-    stride = "" if row["stride"] is None else f"stride {'x'.join(dict.fromkeys(row['stride']))}"
-    parts = [f"{row['name']:<18}", f"{row['type']:<16}", f"{shape:<22}"]
-    parts += [f"{row['parameters']:>13,}" if row["parameters"] else " " * 13]
-    parts += [f"{row['multiplications'] / 1e6:>11,.1f} M" if row["multiplications"] else " " * 13, stride]
-    return "  ".join(parts).rstrip()
+    parameters = f"{row['parameters']:,}" if row["parameters"] else ""
+    work = f"{row['multiplications'] / 1e6:,.1f} M" if row["multiplications"] else ""
+    told = ("stride", "offset", "receptive_field")
+    place = ["x".join(dict.fromkeys(f"{float(Fraction(one)):g}" for one in row[name] or ())) for name in told]
+    return _columns(row["name"], row["type"], shape, parameters, work, *place)
+
+
+def _columns(name: str, kind: str, shape: str, *figures: str) -> str:
+    cells = [f"{name:<18}", f"{kind:<16}", f"{shape:<22}"]
+    cells += [f"{figure:>{wide}}" for figure, wide in zip(figures, (13, 15, 6, 7, 7), strict=True)]
+    return "  ".join(cells).rstrip()
 
 
 @command.command("convert")
