@@ -285,6 +285,16 @@ def test_a_stride_and_one_column() -> None:
     must_be_close(found.numpy(), by_layers(graph, photo)["c"], 2e-2, "c")
 
 
+def test_a_pad_along_one_axis_and_hardly_any_along_the_other() -> None:
+    own = 'num_output: 2 kernel_size: 11 pad_h: 30 pad_w: 3 weight_filler { type: "gaussian" }'
+    layers = [
+        ("Convolution", "data", "c", f"convolution_param {{ {own} bias_filler {{ type: 'gaussian' }} }}"),
+        ("ReLU", "c", "c", ""),
+        ("Pooling", "c", "p", "pooling_param { kernel_size: 2 stride: 2 }"),
+    ]
+    must_agree(written(layers, (1, 3, 34, 13)), torch.randn(1, 3, 34, 13), torch.randn(1, 3, 34, 13))
+
+
 def test_a_separable_kernel_is_so_in_each_channel() -> None:
     own = "convolution_param { num_output: 2 group: 2 kernel_size: 2 stride: 2 }"
     graph = written([("Deconvolution", "data", "u", own)], (1, 2, 5, 6))
@@ -441,6 +451,22 @@ def test_what_has_a_memory_of_its_own_is_left_to_its_layers(tmp_path: Path) -> N
     drawn = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
     found = drawn.forward()["z"].copy()
     assert np.array_equal(2 * drawn.blobs["y"].data, found), "inner blobs are of the same draw"
+
+
+def test_a_pass_of_what_remembers_counts_once(tmp_path: Path) -> None:
+    text = """
+    input: "x" input_shape { dim: 2 dim: 1 dim: 3 } input: "going_on" input_shape { dim: 2 dim: 1 }
+    layer { name: "l" type: "LSTM" bottom: "x" bottom: "going_on" top: "y" recurrent_param { num_output: 2
+      weight_filler { type: "gaussian" } } }
+    layer { name: "p" type: "Power" bottom: "y" top: "z" power_param { scale: 2 } }
+    """
+    (tmp_path / "net.prototxt").write_text(text)
+    net = caffe.Net(str(tmp_path / "net.prototxt"), caffe.TEST)
+    net.blobs["x"].data[...] = 1
+    net.blobs["going_on"].data[...] = 1
+    first = net.forward()["z"].copy()
+    must_be_close(2 * net.blobs["y"].data, first, 1e-6, "y")
+    assert not np.array_equal(net.forward()["z"], first), "it goes on from the pass before"
 
 
 def test_an_input_that_no_output_needs(tmp_path: Path) -> None:

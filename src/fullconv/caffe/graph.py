@@ -361,7 +361,6 @@ class Graph:
                     )
                 for cell, shape in zip(node.tops, shapes, strict=True):
                     cell.reshape(shape)
-                    cell.later = None
 
     def needed(self, names: Sequence[str]) -> list[Node]:
         """The layers that blobs depend on, in order. A blob that is changed in place depends on all its changes."""
