@@ -79,6 +79,10 @@ class FakeBundle:
     label_space: LabelSpace
     card: dict[str, Any]
 
+    def predict(self, photo: NDArray[np.uint8], *, precision: str) -> FakePrediction:
+        shift = self.net.shift if precision == "fp32" else 1
+        return FakePrediction((photo[..., 0] + shift * (photo[..., 0] == 2)).astype(np.uint8))
+
 
 @dataclass
 class FakeSet:
@@ -107,12 +111,8 @@ def bundles(samples: tuple[Sample, ...], space: LabelSpace, monkeypatch: pytest.
         assert like is space
         return FakeSet(samples, {sample.name: str(i) * 64 for i, sample in enumerate(samples)})
 
-    def predict(net: FakeNet, photo: NDArray[np.uint8]) -> FakePrediction:
-        return FakePrediction((photo[..., 0] + net.shift * (photo[..., 0] == 2)).astype(np.uint8))
-
     monkeypatch.setattr("fullconv.nets.bundle.load", lambda folder: made[folder.name])
     monkeypatch.setattr("fullconv.data.read.read_samples", read)
-    monkeypatch.setattr("fullconv.predict.photo.predict_photo", predict)
 
 
 def call(*arguments: str) -> Any:
@@ -153,3 +153,12 @@ def test_bundles_of_other_classes_cannot_be_compared() -> None:
 @pytest.mark.usefixtures("bundles")
 def test_an_empty_split_is_an_error() -> None:
     assert isinstance(call("good", "DATA", "--split", "test").exception, DataError)
+
+
+@pytest.mark.usefixtures("bundles")
+def test_the_precision_is_asked_for() -> None:
+    plain, narrow, other = (
+        json.loads(call(*words, "DATA", "--json").stdout)["mean_iou"]
+        for words in (["good"], ["good", "--precision", "bf16"], ["bad"])
+    )
+    assert narrow == other != plain
