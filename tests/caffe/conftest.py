@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 GOLDEN = Path(__file__).resolve().parents[2].parent / "shared" / "caffe-golden"
+
+
+@pytest.fixture
+def training(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the files of the runs, to run in."""
+    for path in (golden / "training").iterdir():
+        os.symlink(path, tmp_path / path.name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
 
 
 def listed(path: str, key: str | None = None) -> list[dict[str, Any]]:

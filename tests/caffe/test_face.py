@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -286,15 +285,6 @@ def test_nets_that_share_have_one_memory(files: tuple[str, str]) -> None:
     assert other.layer_dict["score_fr"].blobs[1] is other.params["score_fr"][1]
     held[...] = one.blobs["data"].data[...] = np.random.default_rng(0).normal(0, 50, held.shape)
     assert np.array_equal(other.forward()["score"], one.forward()["score"])
-
-
-@pytest.fixture
-def training(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with the files of the runs, to run in."""
-    for path in (golden / "training").iterdir():
-        os.symlink(path, tmp_path / path.name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 RULES = {

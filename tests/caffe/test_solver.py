@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,6 @@ from fullconv.caffe.weights import copy_weights
 
 RUNS = listed("training/index.json", "runs")
 NAMES = [run["name"] for run in RUNS]
-
-
-@pytest.fixture
-def folder(golden: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder in which the runs' files lie, to run in."""
-    for path in (golden / "training").iterdir():
-        os.symlink(path, tmp_path / path.name)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def solver_of(name: str) -> Solver:
@@ -51,7 +41,7 @@ def train(solver: Solver, run: dict[str, Any], kept: Any) -> None:
 
 
 @pytest.mark.parametrize("run", RUNS, ids=NAMES)
-def test_a_run_is_caffes(folder: Path, run: dict[str, Any]) -> None:
+def test_a_run_is_caffes(training: Path, run: dict[str, Any]) -> None:
     if run["name"] == "inv_iter_size2":
         pytest.importorskip("h5py")
     kept = np.load(f"{run['name']}.npz")
@@ -65,8 +55,8 @@ def test_a_run_is_caffes(folder: Path, run: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("run", [run for run in RUNS if run["resume_at"]], ids=lambda run: str(run["name"]))
-def test_a_run_goes_on_from_caffes_snapshot(folder: Path, run: dict[str, Any]) -> None:
-    (state,) = folder.glob(f"{run['name']}_iter_{run['resume_at']}.solverstate*")
+def test_a_run_goes_on_from_caffes_snapshot(training: Path, run: dict[str, Any]) -> None:
+    (state,) = training.glob(f"{run['name']}_iter_{run['resume_at']}.solverstate*")
     if state.suffix == ".h5":
         pytest.importorskip("h5py")
     solver = solver_of(run["name"])
@@ -76,7 +66,7 @@ def test_a_run_goes_on_from_caffes_snapshot(folder: Path, run: dict[str, Any]) -
 
 
 @pytest.mark.parametrize("form", ["BINARYPROTO", "HDF5"])
-def test_a_run_goes_on_from_its_own_snapshot_bit_for_bit(folder: Path, form: str) -> None:
+def test_a_run_goes_on_from_its_own_snapshot_bit_for_bit(training: Path, form: str) -> None:
     if form == "HDF5":
         pytest.importorskip("h5py")
     run = next(run for run in RUNS if run["name"] == "adam")
@@ -93,23 +83,23 @@ def test_a_run_goes_on_from_its_own_snapshot_bit_for_bit(folder: Path, form: str
         assert torch.equal(one.data, other.data)
 
 
-def test_a_snapshot_has_caffes_bytes(folder: Path) -> None:
-    state = folder / "adam_iter_3.solverstate"
+def test_a_snapshot_has_caffes_bytes(training: Path) -> None:
+    state = training / "adam_iter_3.solverstate"
     solver = solver_of("adam")
     solver.restore(state)
     solver.param.snapshot_prefix = "adam"
     kept = state.read_bytes()
-    for path in folder.glob("adam_iter_3.*"):
+    for path in training.glob("adam_iter_3.*"):
         path.unlink()
     assert solver.snapshot().read_bytes() == kept
 
 
-def test_a_state_of_another_net_is_refused(folder: Path) -> None:
+def test_a_state_of_another_net_is_refused(training: Path) -> None:
     with pytest.raises(WeightsError, match="histories"):
-        solver_of("adam").restore(folder / "heavy_iter_6.solverstate")
+        solver_of("adam").restore(training / "heavy_iter_6.solverstate")
 
 
-def test_a_net_that_shares_is_trained(folder: Path) -> None:
+def test_a_net_that_shares_is_trained(training: Path) -> None:
     kept = np.load("heavy.npz")
     solver, other = solver_of("heavy"), solver_of("heavy")
     solver.net.share(other.net)
@@ -125,7 +115,7 @@ def test_a_net_that_shares_is_trained(folder: Path) -> None:
     assert any(cell.diff.any() for cell in other.net.learnable)
 
 
-def test_a_pass_backward_after_numbers_changed_asks_for_one_forward(folder: Path) -> None:
+def test_a_pass_backward_after_numbers_changed_asks_for_one_forward(training: Path) -> None:
     kept = np.load("heavy.npz")
     solver = solver_of("heavy")
     for blob in ("data", "label"):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fullconv.caffe.graph import Graph
 from fullconv.caffe.layer import Shape
+from fullconv.caffe.normalising import BatchNorm
 from fullconv.caffe.regions import Region, area, blank_part, hull, inward, outward, overlap, small_size, whole, within
 from fullconv.caffe.spatial import Convolution, Pooling
 from fullconv.caffe.steps import Step, a_number_a_channel, slid, steps_of, upsampled
@@ -232,9 +233,8 @@ def _pointwise(step: Step) -> bool:
     layer = step.node.layer
     if layer.param.type == "LRN":
         return bool(layer.param.lrn_param.norm_region == "ACROSS_CHANNELS")
-    if layer.param.type == "BatchNorm":
-        param = layer.param.batch_norm_param
-        return layer.phase == "TEST" and not (param.has("use_global_stats") and not param.use_global_stats)
+    if isinstance(layer, BatchNorm):
+        return layer.stored
     if layer.param.type == "Scale":
         return a_number_a_channel(step.node)
     return layer.param.type in _POINTWISE

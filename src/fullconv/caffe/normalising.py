@@ -118,15 +118,26 @@ class BatchNorm(SameShape):
         channels = (bottoms[0][1] if len(bottoms[0]) > 1 else 1,)
         return [Parameter(shape, Message("FillerParameter")) for shape in (channels, channels, (1,))]
 
+    @property
+    def stored(self) -> bool:
+        """Whether it goes by its stored sums, not by the batch's own numbers."""
+        param = self.param.batch_norm_param
+        return bool(param.use_global_stats) if param.has("use_global_stats") else self.phase == "TEST"
+
+    @staticmethod
+    def statistics(blobs: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Mean and variance of each channel, of the stored sums and what they are to be divided by."""
+        means, variances, factor = blobs
+        whole = float(factor.detach())
+        scale = 0.0 if whole == 0 else 1 / whole
+        return means * scale, variances * scale
+
     def run(self, bottoms: Sequence[Tensor], blobs: Sequence[Tensor]) -> list[Tensor]:
         param, (x,) = self.param.batch_norm_param, bottoms
-        stored = param.use_global_stats if param.has("use_global_stats") else self.phase == "TEST"
         along = (1, -1, *[1] * (x.dim() - 2)) if x.dim() > 1 else (-1,)
         means, variances, factor = blobs
-        if stored:
-            whole = float(factor.detach())
-            scale = 0.0 if whole == 0 else 1 / whole
-            mean, variance = means * scale, variances * scale
+        if self.stored:
+            mean, variance = self.statistics(blobs)
         else:
             axes = [axis for axis in range(x.dim()) if axis != 1]
             mean = x.mean(axes)

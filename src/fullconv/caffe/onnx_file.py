@@ -19,6 +19,7 @@ from fullconv.base.errors import CaffeError, UsageError
 from fullconv.base.files import write_bytes
 from fullconv.caffe.graph import Cell, Graph, Node
 from fullconv.caffe.layer import Shape, count
+from fullconv.caffe.normalising import BatchNorm
 from fullconv.caffe.pointwise import Bias, Scale
 from fullconv.caffe.spatial import Convolution, Crop, Deconvolution, Pooling, Window
 
@@ -398,16 +399,15 @@ def _lrn(work: _Work, node: Node) -> list[str]:
 
 
 def _batch_norm(work: _Work, node: Node) -> list[str]:
-    param = node.layer.param.batch_norm_param
-    if not (param.use_global_stats if param.has("use_global_stats") else node.layer.phase == "TEST"):
+    assert isinstance(node.layer, BatchNorm)
+    if not node.layer.stored:
         raise work.refused(node, "the batch's own mean and variance")
     if len(node.bottoms[0].shape) < 2:
         raise work.refused(node, "a bottom of one axis")
-    means, variances, factor = _blobs(node)
-    by = np.float32(0 if factor[0] == 0 else 1 / factor[0])
-    stored = (np.ones_like(means), np.zeros_like(means), means * by, variances * by)
-    values = [work.constant(one) for one in stored]
-    return [work.op("BatchNormalization", work.of(node.bottoms[0]), *values, epsilon=param.eps)]
+    mean, variance = (one.numpy() for one in node.layer.statistics([cell.data for cell in node.blobs]))
+    values = [work.constant(one) for one in (np.ones_like(mean), np.zeros_like(mean), mean, variance)]
+    eps = node.layer.param.batch_norm_param.eps
+    return [work.op("BatchNormalization", work.of(node.bottoms[0]), *values, epsilon=eps)]
 
 
 def _mvn(work: _Work, node: Node) -> list[str]:

@@ -1,7 +1,7 @@
 """What a net's outputs take: its layers, with those drawn together that can be one. Road: caffe, graph to engine.
 
 ReLU, BatchNorm and Scale stand in the convolution before them; Dropout and Split are nothing; a Deconvolution computes
-what the Crop behind it keeps, and where its kernels are separable, as bilinear ones are, it is two products.
+what the Crop behind it keeps, and where its kernels are separable, as bilinear ones are, in two passes.
 """
 
 from __future__ import annotations
@@ -155,14 +155,10 @@ def _drawn_in(before: Step, node: Node, given: list[int]) -> bool:
         return True
     weight, *bias = before.blobs
     channels = weight.shape[0]
-    if isinstance(node.layer, BatchNorm) and node.layer.phase == "TEST":
-        param = node.layer.param.batch_norm_param
-        if param.has("use_global_stats") and not param.use_global_stats:
-            return False
-        means, variances, factor = (cell.data for cell in node.blobs)
-        scale = 0.0 if float(factor) == 0 else 1 / float(factor)
-        by = 1 / torch.sqrt(variances * scale + param.eps)
-        plus = -means * scale * by
+    if isinstance(node.layer, BatchNorm) and node.layer.stored:
+        mean, variance = node.layer.statistics([cell.data for cell in node.blobs])
+        by = 1 / torch.sqrt(variance + node.layer.param.batch_norm_param.eps)
+        plus = -mean * by
     elif isinstance(node.layer, Scale) and a_number_a_channel(node) and node.shapes[0] == (channels,):
         by = node.blobs[0].data
         plus = node.blobs[1].data if len(node.blobs) > 1 else torch.zeros(channels)

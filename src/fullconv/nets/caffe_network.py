@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 
 from fullconv.base.errors import NetError
 from fullconv.caffe.graph import Cell, Graph, Node
+from fullconv.caffe.normalising import BatchNorm
 from fullconv.caffe.prototxt import read_prototxt
 from fullconv.caffe.spatial import Convolution, Pooling
 from fullconv.caffe.weights import fit_weights
@@ -226,17 +227,17 @@ def _lrn(work: _Work, node: Node) -> list[fx.Node]:
 
 
 def _batch_norm(work: _Work, node: Node) -> list[fx.Node]:
-    param = node.layer.param.batch_norm_param
-    if not (param.use_global_stats if param.has("use_global_stats") else node.layer.phase == "TEST"):
+    assert isinstance(node.layer, BatchNorm)
+    if not node.layer.stored:
         raise work.refused(
             node, "it goes by the batch's own numbers, so that a photo's scores depend on its neighbours"
         )
-    means, variances, factor = (cell.data for cell in node.blobs)
-    layer = _norm_for(work, node)(len(means), eps=param.eps, affine=False)
-    if means.is_meta:
+    blobs = [cell.data for cell in node.blobs]
+    layer = _norm_for(work, node)(len(blobs[0]), eps=node.layer.param.batch_norm_param.eps, affine=False)
+    if blobs[0].is_meta:
         return [work.layer(node, layer)]
-    scale = 0.0 if float(factor) == 0 else 1 / float(factor)
-    return [work.layer(node, layer, {"running_mean": means * scale, "running_var": variances * scale})]
+    mean, variance = node.layer.statistics(blobs)
+    return [work.layer(node, layer, {"running_mean": mean, "running_var": variance})]
 
 
 def _norm_for(work: _Work, node: Node) -> type[nn.modules.batchnorm._BatchNorm]:
